@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The system-call layer: the C library's socket calls under their own names, through each runtime's FFI.
+ *
+ * | runtime | way into the C library                |
+ * | ------- | ------------------------------------- |
+ * | Deno    | `Deno.dlopen`                         |
+ * | Bun     | `bun:ffi`                             |
+ * | Node    | `node:ffi`, without a flag from 26.10 |
+ *
+ * Every call returns what the kernel returned if that is 0 or more, and otherwise the negative error number, as
+ * the kernel itself does: `recv(...) === -EAGAIN`. The C library puts that number in `errno`, where the runtime's
+ * own calls soon overwrite it (a garbage collection is enough), so it is read at once, in the same function.
+ *
+ * A call takes its buffers as `Memory`, which comes from mmap(2) and stays where it is: the kernel needs an
+ * address that holds, and a garbage collector moves things.
+ *
+ * Names, numbers and layouts are those of Linux on x86-64 and arm64, both little-endian.
+ */
+
+import { lookup } from "node:dns/promises";
+import process from "node:process";
+import { setImmediate, setTimeout } from "node:timers";
+import { getSystemErrorMessage, getSystemErrorName } from "node:util";
+import { fail } from "./program.ts";
+import { type Address, formatAddress, runtime } from "./shim.ts";
+
+// ---------------------------------------------------------------- calling C
+
+/** An address in the form that the runtime's FFI takes. */
+type Pointer = unknown;
+/** An `int`; a size or an unsigned number below 2^32; an address. */
+type Kind = "int" | "size" | "pointer";
+type CFunction<Result> = (...values: unknown[]) => Result;
+
+const findFunction: (name: string, kinds: Kind[], result: "int" | "long") => CFunction<unknown> = {
+  deno: denoFunction,
+  bun: bunFunction,
+  node: nodeFunction,
+}[runtime];
+
+/** A function of the C library that returns an `int`, or a `ssize_t` that fits in one. */
+function cFunction(name: string, ...kinds: Kind[]): CFunction<number> {
+  return findFunction(name, kinds, "int") as CFunction<number>;
+}
+
+/** A function of the C library that returns an address. */
+function cFunctionToAddress(name: string, ...kinds: Kind[]): CFunction<bigint> {
+  return findFunction(name, kinds, "long") as CFunction<bigint>;
+}
+
+const toPointer: (address: number) => Pointer = { deno: denoPointer, bun: bunPointer, node: nodePointer }[runtime];
+
+/** The bytes at an address, without a copy. */
+const toArrayBuffer: (pointer: Pointer, size: number) => ArrayBuffer = {
+  deno: denoArrayBuffer,
+  bun: bunArrayBuffer,
+  node: nodeArrayBuffer,
+}[runtime];
+
+/** Why system calls can't be made here, or an empty string. */
+const missing: () => string = { deno: missingPlatform, bun: missingPlatform, node: missingForNode }[runtime];
+
+/** Ends the process, with a line that says what is needed, where the system-call layer does not work. */
+export function requireLinux(): void {
+  const reason = missing();
+  if (reason) fail("cannot make system calls", reason);
+}
+
+function missingPlatform(): string {
+  const { platform, arch } = process;
+  return platform === "linux" && (arch === "x64" || arch === "arm64")
+    ? ""
+    : `Linux on x86-64 or arm64 is needed, this is ${platform} on ${arch}`;
+}
+
+/** Stands for a function that can't be had. `requireLinux` has ended the script before it is called. */
+function unavailable(): never {
+  throw new Error(missing());
+}
+
+// A size is declared with 32 bits: 64 would cost a BigInt per call, and nothing here is that large.
+
+// ---------------------------------------------------------------- Deno
+
+function denoFunction(name: string, kinds: Kind[], result: "int" | "long"): CFunction<unknown> {
+  if (missing()) return unavailable;
+  const types = { int: "i32", size: "u32", pointer: "pointer" } as const;
+  return Deno.dlopen("libc.so.6", {
+    call: { name, parameters: kinds.map((kind) => types[kind]), result: result === "int" ? "i32" : "i64" },
+  }).symbols.call as CFunction<unknown>;
+}
+
+function denoPointer(address: number): Pointer {
+  return Deno.UnsafePointer.create(BigInt(address));
+}
+
+function denoArrayBuffer(pointer: Pointer, size: number): ArrayBuffer {
+  return Deno.UnsafePointerView.getArrayBuffer(pointer as Deno.PointerObject, size);
+}
+
+// ---------------------------------------------------------------- Bun
+
+/** `bun:ffi`, which only Bun can import: the other runtimes refuse a file that names it in an import. */
+function bunFFI(): typeof import("bun:ffi") {
+  return process.getBuiltinModule("bun:ffi") as unknown as typeof import("bun:ffi");
+}
+
+function bunFunction(name: string, kinds: Kind[], result: "int" | "long"): CFunction<unknown> {
+  if (missing()) return unavailable;
+  const types = { int: "i32", size: "u32", pointer: "ptr" } as const;
+  return bunFFI().dlopen("libc.so.6", {
+    [name]: { args: kinds.map((kind) => types[kind]), returns: result === "int" ? "i32" : "i64" },
+  }).symbols[name] as CFunction<unknown>;
+}
+
+function bunPointer(address: number): Pointer {
+  return address;
+}
+
+function bunArrayBuffer(pointer: Pointer, size: number): ArrayBuffer {
+  return bunFFI().toArrayBuffer(pointer as number, 0, size);
+}
+
+// ---------------------------------------------------------------- Node
+
+/** What is used of `node:ffi`. */
+interface NodeFFI {
+  DynamicLibrary: new (path: string) => {
+    getFunction(name: string, signature: { arguments: string[]; return: string }): CFunction<unknown>;
+  };
+  toArrayBuffer(pointer: bigint, size: number, copy: boolean): ArrayBuffer;
+}
+
+/** `node:ffi`, if this Node has it. What it says of being experimental is not for whoever runs the script. */
+function nodeFFI(): NodeFFI | undefined {
+  const { emitWarning } = process;
+  process.emitWarning = () => {};
+  try {
+    return process.getBuiltinModule("node:ffi") as NodeFFI | undefined;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+function missingForNode(): string {
+  return missingPlatform() || (nodeFFI() ? "" : `Node 26.10 or later is needed, this is ${process.version}`);
+}
+
+/**
+ * Node calls functions of up to three parameters fast, and of seven or more if all are plain integers; those
+ * between take three times as long. So they are padded: a C function does not look at what it hasn't declared.
+ */
+function nodeFunction(name: string, kinds: Kind[], result: "int" | "long"): CFunction<unknown> {
+  const ffi = missing() ? undefined : nodeFFI();
+  if (!ffi) return unavailable;
+  const types = { int: "int32", size: "int32", pointer: "uint64" } as const;
+  const parameters: string[] = kinds.map((kind) => types[kind]);
+  if (parameters.length > 3) { while (parameters.length < 7) parameters.push("int32"); }
+  const call = new ffi.DynamicLibrary("libc.so.6").getFunction(name, {
+    arguments: parameters,
+    return: result === "int" ? "int32" : "int64",
+  });
+  switch (kinds.length) {
+    case 4:
+      return (a, b, c, d) => call(a, b, c, d, 0, 0, 0);
+    case 5:
+      return (a, b, c, d, e) => call(a, b, c, d, e, 0, 0);
+    case 6:
+      return (a, b, c, d, e, f) => call(a, b, c, d, e, f, 0);
+  }
+  return call;
+}
+
+function nodePointer(address: number): Pointer {
+  return BigInt(address);
+}
+
+function nodeArrayBuffer(pointer: Pointer, size: number): ArrayBuffer {
+  return nodeFFI()!.toArrayBuffer(pointer as bigint, size, false);
+}
+
+// ---------------------------------------------------------------- errors
+
+/** Error numbers, see errno(3). A call that fails returns one of them negated. */
+export const EINTR = 4, EAGAIN = 11, ENFILE = 23, EMFILE = 24, ECONNABORTED = 103, ECONNRESET = 104, EINPROGRESS = 115;
+
+const cErrnoLocation = cFunctionToAddress("__errno_location");
+
+/** `errno` of this thread, at the address where the C library keeps it. */
+const errno = missing() ? new Int32Array(1) : new Int32Array(toArrayBuffer(toPointer(Number(cErrnoLocation())), 4));
+
+/** What a call that returned `returned` has to report. Nothing that could touch `errno` may come between. */
+function outcome(returned: number): number {
+  return returned >= 0 ? returned : -errno[0];
+}
+
+/** The name of what a call returned, such as `EMFILE` for -24; see errno(3). */
+export function errorName(returned: number): string {
+  return getSystemErrorName(returned);
+}
+
+/** What a call returned as an error, with its name in `code`, to be thrown or shown. */
+export function systemError(returned: number): Error & { code: string } {
+  const code = getSystemErrorName(returned);
+  return Object.assign(new Error(`${getSystemErrorMessage(returned)} (${code})`), { code });
+}
+
+/** Passes on what a call returned, or throws it as an error. */
+export function must(returned: number): number {
+  if (returned < 0) throw systemError(returned);
+  return returned;
+}
+
+// ---------------------------------------------------------------- memory
+
+/** Memory that does not move, and that C code and the kernel can be given. */
+export interface Memory {
+  /** Where it is, as a number: addresses have 47 or 48 bits. */
+  readonly address: number;
+  readonly pointer: Pointer;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The same bytes as 32-bit integers. */
+  readonly ints: Int32Array<ArrayBuffer>;
+}
+
+const cMmap = cFunctionToAddress("mmap", "pointer", "size", "int", "int", "int", "size");
+const PROT_READ = 1, PROT_WRITE = 2;
+const MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32, MAP_POPULATE = 32_768;
+const NULL = missing() ? null : toPointer(0);
+
+/** Gets memory of `size` bytes (a multiple of 4), all 0, that is kept until the process ends. Throws if there is none. */
+export function memory(size: number): Memory {
+  const address = cMmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address < 0) throw systemError(-errno[0]);
+  return memoryAt(Number(address), size);
+}
+
+/** Maps what a descriptor stands for, such as the rings of io_uring. Throws if that fails. See mmap(2). */
+export function mapped(fd: number, offset: number, size: number): Memory {
+  const address = cMmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
+  if (address < 0) throw systemError(-errno[0]);
+  return memoryAt(Number(address), size);
+}
+
+/** Memory that is a part of other memory. */
+export function part({ address }: Memory, offset: number, size: number): Memory {
+  return memoryAt(address + offset, size);
+}
+
+function memoryAt(address: number, size: number): Memory {
+  const pointer = toPointer(address), buffer = toArrayBuffer(pointer, size);
+  return { address, pointer, bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
+
+// ---------------------------------------------------------------- sockets
+
+export const AF_INET = 2, AF_INET6 = 10, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000, SOCK_CLOEXEC = 0o2000000;
+export const SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_ERROR = 4, SO_RCVTIMEO = 20, SO_SNDTIMEO = 21;
+export const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26;
+export const SHUT_RD = 0, SHUT_WR = 1, SHUT_RDWR = 2;
+
+const cSocket = cFunction("socket", "int", "int", "int");
+const cBind = cFunction("bind", "int", "pointer", "size");
+const cListen = cFunction("listen", "int", "int");
+const cAccept4 = cFunction("accept4", "int", "pointer", "pointer", "int");
+const cConnect = cFunction("connect", "int", "pointer", "size");
+const cRecv = cFunction("recv", "int", "pointer", "size", "int");
+const cSend = cFunction("send", "int", "pointer", "size", "int");
+const cShutdown = cFunction("shutdown", "int", "int");
+const cClose = cFunction("close", "int");
+const cGetsockname = cFunction("getsockname", "int", "pointer", "pointer");
+const cGetsockopt = cFunction("getsockopt", "int", "int", "int", "pointer", "pointer");
+const cSetsockopt = cFunction("setsockopt", "int", "int", "int", "pointer", "size");
+
+/** Creates a socket and returns its descriptor. See socket(2). */
+export function socket(family: number, type: number, protocol: number): number {
+  return outcome(cSocket(family, type, protocol));
+}
+
+/** Gives a socket its address. See bind(2). */
+export function bind(fd: number, address: SocketAddress): number {
+  return outcome(cBind(fd, address.memory.pointer, address.length.ints[0]));
+}
+
+/**
+ * Lets a socket take connections; up to `backlog` of them wait in the kernel until they are accepted. It carries
+ * the manual's section in its name, as the shim has a `listen` already. See listen(2).
+ */
+export function listen2(fd: number, backlog: number): number {
+  return outcome(cListen(fd, backlog));
+}
+
+/**
+ * Takes the next connection out of the backlog and returns its descriptor; -EAGAIN if the listening socket is
+ * non-blocking and there is none. `peer` is filled in. See accept4(2).
+ */
+export function accept4(fd: number, peer: SocketAddress, flags: number): number {
+  peer.length.ints[0] = SOCKADDR_SIZE;
+  return outcome(cAccept4(fd, peer.memory.pointer, peer.length.pointer, flags));
+}
+
+/** Connects a socket; a non-blocking one returns -EINPROGRESS, and SO_ERROR tells once it is writable. See connect(2). */
+export function connect2(fd: number, address: SocketAddress): number {
+  return outcome(cConnect(fd, address.memory.pointer, address.length.ints[0]));
+}
+
+/** Receives up to `size` bytes and returns how many; 0 is the end of the stream. See recv(2). */
+export function recv(fd: number, buffer: Memory, size: number, flags: number): number {
+  return outcome(cRecv(fd, buffer.pointer, size, flags));
+}
+
+/** Sends up to `size` bytes and returns how many the kernel took: it may be fewer. See send(2). */
+export function send(fd: number, buffer: Memory, size: number, flags: number): number {
+  return outcome(cSend(fd, buffer.pointer, size, flags));
+}
+
+/** Ends one direction of a connection, or both. See shutdown(2). */
+export function shutdown(fd: number, how: number): number {
+  return outcome(cShutdown(fd, how));
+}
+
+/** Closes a descriptor, whose number may be given out again at once. See close(2). */
+export function close(fd: number): number {
+  return outcome(cClose(fd));
+}
+
+/** Fills in the address that a socket is bound to. See getsockname(2). */
+export function getsockname(fd: number, address: SocketAddress): number {
+  address.length.ints[0] = SOCKADDR_SIZE;
+  return outcome(cGetsockname(fd, address.memory.pointer, address.length.pointer));
+}
+
+/** Reads an option into `value`; `length` holds the size of `value` before, and of what was read after. See getsockopt(2). */
+export function getsockopt(fd: number, level: number, option: number, value: Memory, length: Memory): number {
+  return outcome(cGetsockopt(fd, level, option, value.pointer, length.pointer));
+}
+
+/** Sets an option to the first `size` bytes of `value`. See setsockopt(2), socket(7), tcp(7). */
+export function setsockopt(fd: number, level: number, option: number, value: Memory, size: number): number {
+  return outcome(cSetsockopt(fd, level, option, value.pointer, size));
+}
+
+let optionMemory: Memory | undefined;
+
+/** Sets an option that is an `int`. */
+export function setOption(fd: number, level: number, option: number, value: number): number {
+  optionMemory ??= memory(8);
+  optionMemory.ints[0] = value;
+  return setsockopt(fd, level, option, optionMemory, 4);
+}
+
+/** Reads an option that is an `int` of 0 or more, such as SO_ERROR. */
+export function getOption(fd: number, level: number, option: number): number {
+  optionMemory ??= memory(8);
+  optionMemory.ints[1] = 4;
+  const result = getsockopt(fd, level, option, optionMemory, part(optionMemory, 4, 4));
+  return result < 0 ? result : optionMemory.ints[0];
+}
+
+// ---------------------------------------------------------------- socket addresses
+
+/**
+ * An address as the calls take it, with its length. `struct sockaddr_in` has 16 bytes: the family (2), the port
+ * (2, the high byte first), the IPv4 address (4). `struct sockaddr_in6` has 28: the family, the port, a flow label
+ * (4), the IPv6 address (16), a scope (4). See ip(7), ipv6(7).
+ */
+export interface SocketAddress {
+  readonly memory: Memory;
+  /** A `socklen_t`, as accept4(2) and getsockname(2) update it. */
+  readonly length: Memory;
+}
+
+const SOCKADDR_SIZE = 28;
+const cInetPton = cFunction("inet_pton", "int", "pointer", "pointer");
+
+/** An address to be filled in by a call. */
+export function socketAddress(): SocketAddress {
+  const all = memory(32);
+  return { memory: part(all, 0, SOCKADDR_SIZE), length: part(all, SOCKADDR_SIZE, 4) };
+}
+
+/** The address of a host, given by name or number, and a port. Throws ENOTFOUND if there is no such host. */
+export async function resolveAddress({ host, port }: Address): Promise<SocketAddress> {
+  const { address, family } = await lookup(host);
+  const result = socketAddress(), { bytes } = result.memory, text = memory(64);
+  text.bytes.set(new TextEncoder().encode(address));
+  result.length.ints[0] = family === 6 ? SOCKADDR_SIZE : 16;
+  bytes[0] = family === 6 ? AF_INET6 : AF_INET;
+  bytes[2] = port >> 8;
+  bytes[3] = port;
+  const numeric = part(result.memory, family === 6 ? 8 : 4, family === 6 ? 16 : 4);
+  cInetPton(bytes[0], text.pointer, numeric.pointer);
+  return result;
+}
+
+/** The family of an address: AF_INET or AF_INET6. */
+export function familyOf({ memory: { bytes } }: SocketAddress): number {
+  return bytes[0];
+}
+
+/** The port of an address. */
+export function portOf({ memory: { bytes } }: SocketAddress): number {
+  return bytes[2] << 8 | bytes[3];
+}
+
+/** An address as `HOST:PORT`. */
+export function addressText(address: SocketAddress): string {
+  const { bytes } = address.memory;
+  if (bytes[0] === AF_INET) return formatAddress(bytes.subarray(4, 8).join("."), portOf(address));
+  const groups = Array.from({ length: 8 }, (_, i) => (bytes[8 + 2 * i] << 8 | bytes[9 + 2 * i]).toString(16));
+  // A URL knows how to shorten the longest run of zeros (RFC 5952).
+  return formatAddress(new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1), portOf(address));
+}
+
+/**
+ * The first three of the eight steps: socket(2), bind(2), listen(2). `type` is SOCK_STREAM with SOCK_NONBLOCK or
+ * without. Throws if the address can't be had (EADDRINUSE, EACCES, ENOTFOUND).
+ */
+export async function openListener(where: Address, type: number): Promise<{ fd: number; port: number }> {
+  const address = await resolveAddress(where);
+  const fd = must(socket(familyOf(address), type | SOCK_CLOEXEC, 0));
+  // The port can be had again right after the server has ended; and no reply waits for another to be acknowledged.
+  must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
+  must(setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1));
+  must(bind(fd, address));
+  must(listen2(fd, 4096));
+  must(getsockname(fd, address));
+  return { fd, port: portOf(address) };
+}
+
+// ---------------------------------------------------------------- select, poll
+
+const cSelect = cFunction("select", "int", "pointer", "pointer", "pointer", "pointer");
+const cPoll = cFunction("poll", "pointer", "size", "int");
+
+/** The largest descriptor that a `fd_set` of the C library has a bit for is one less. See select(2). */
+export const FD_SETSIZE = 1024;
+
+/** Bit `fd` of an `fd_set`: 128 bytes, a bit for each descriptor below FD_SETSIZE. See select(2). */
+export function FD_ISSET(fd: number, { ints }: Memory): boolean {
+  return (ints[fd >> 5] & 1 << (fd & 31)) !== 0;
+}
+
+/** Sets the bit. A descriptor of FD_SETSIZE or more would be written past the end: here nothing is written. */
+export function FD_SET(fd: number, { ints }: Memory): void {
+  ints[fd >> 5] |= 1 << (fd & 31);
+}
+
+/** Clears the bit. */
+export function FD_CLR(fd: number, { ints }: Memory): void {
+  ints[fd >> 5] &= ~(1 << (fd & 31));
+}
+
+/**
+ * Waits until one of the descriptors below `count` whose bits are set is ready, or `timeout` has passed, which is a
+ * `struct timeval`. The bits of the others are cleared; returns how many are left. See select(2).
+ */
+export function select(count: number, read: Memory, write: Memory, timeout: Memory): number {
+  return outcome(cSelect(count, read.pointer, write.pointer, NULL, timeout.pointer));
+}
+
+/** What to wait for in poll(2), and what has come. */
+export const POLLIN = 1, POLLOUT = 4;
+
+/** `struct pollfd`, in 32-bit integers: the descriptor, then 16 bits of what to wait for and 16 of what has come. */
+export const POLLFD_INTS = 2;
+
+/**
+ * Waits until one of the `count` descriptors in `fds` is ready, at most `timeout` milliseconds. Returns how many
+ * are. See poll(2).
+ */
+export function poll(fds: Memory, count: number, timeout: number): number {
+  return outcome(cPoll(fds.pointer, count, timeout));
+}
+
+// ---------------------------------------------------------------- epoll
+
+export const EPOLLIN = 1, EPOLLOUT = 4, EPOLLET = 1 << 31;
+export const EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3;
+
+const cEpollCreate1 = cFunction("epoll_create1", "int");
+const cEpollCtl = cFunction("epoll_ctl", "int", "int", "int", "pointer");
+const cEpollWait = cFunction("epoll_wait", "int", "pointer", "int", "int");
+
+/** `struct epoll_event`, in 32-bit integers: the events, and 64 bits of data that on x86-64 follow without a gap. */
+const EPOLL_EVENT_INTS = process.arch === "x64" ? 3 : 4;
+
+/** Memory for so many of `struct epoll_event`. */
+export function epollEvents(count: number): Memory {
+  return memory(count * EPOLL_EVENT_INTS * 4);
+}
+
+/** The events of entry `index`: EPOLLIN, EPOLLOUT, and on its own account EPOLLERR (8) and EPOLLHUP (16). */
+export function eventsOf({ ints }: Memory, index: number): number {
+  return ints[index * EPOLL_EVENT_INTS];
+}
+
+/** The descriptor that entry `index` is about: what `epoll_ctl` was given as data. */
+export function descriptorOf({ ints }: Memory, index: number): number {
+  return ints[(index + 1) * EPOLL_EVENT_INTS - 2];
+}
+
+/** Creates an epoll instance and returns its descriptor. See epoll_create1(2). */
+export function epoll_create1(flags: number): number {
+  return outcome(cEpollCreate1(flags));
+}
+
+let controlEvent: Memory | undefined;
+
+/** Adds, changes or deletes what is waited for on a descriptor. See epoll_ctl(2). */
+export function epoll_ctl(epoll: number, operation: number, fd: number, events: number): number {
+  const { ints, pointer } = controlEvent ??= epollEvents(1);
+  ints[0] = events;
+  ints[EPOLL_EVENT_INTS - 2] = fd;
+  return outcome(cEpollCtl(epoll, operation, fd, pointer));
+}
+
+/**
+ * Waits until something is ready, at most `timeout` milliseconds, and puts up to `count` events in `events`.
+ * Returns how many. See epoll_wait(2).
+ */
+export function epoll_wait(epoll: number, events: Memory, count: number, timeout: number): number {
+  return outcome(cEpollWait(epoll, events.pointer, count, timeout));
+}
+
+// ---------------------------------------------------------------- the runtime beside a blocking loop
+
+/**
+ * Lets the runtime do what it can't do during a system call: run timers, and the handlers of signals. It takes a
+ * turn of its event loop; nothing less serves all three.
+ */
+export function runtimeTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(() => setImmediate(resolve), 0));
+}
