@@ -88,7 +88,8 @@ function helpText(about: string, example: string, options: Record<string, Option
     `  --help             print this\n\nTry it: ${example}\n`;
 }
 
-function usageError(message: string): never {
+/** Ends the process with exit code 2 and one line: what is wrong with the command line. */
+export function usageError(message: string): never {
   writeSync(2, `${scriptName()}: ${message} (--help lists the options)\n`);
   process.exit(2);
 }
@@ -209,8 +210,8 @@ function print(text: string): void {
 // ---------------------------------------------------------------- connections and the end
 
 /** The open connections of a server: closed one by one when they are silent, all at once when it stops. */
-export class Connections<C extends { readonly id: number; close(): void }> {
-  #lastSeen = new Map<C, number>();
+export class Connections<C extends { readonly id: number; lastSeen?: number; close(): void }> {
+  #open = new Set<C>();
   #now = performance.now();
   #idle: number;
   #interval: number;
@@ -223,31 +224,36 @@ export class Connections<C extends { readonly id: number; close(): void }> {
   }
 
   get size(): number {
-    return this.#lastSeen.size;
+    return this.#open.size;
   }
 
-  /** Enters a connection, or notes that one of them has just been heard of. */
-  seen(connection: C): void {
-    this.#lastSeen.set(connection, this.#now);
+  add(connection: C): void {
+    this.seen(connection);
+    this.#open.add(connection);
   }
 
   delete(connection: C): void {
-    this.#lastSeen.delete(connection);
+    this.#open.delete(connection);
+  }
+
+  /** Notes that a connection has just been heard of. */
+  seen(connection: C): void {
+    connection.lastSeen = this.#now;
   }
 
   /** Closes the silent ones. A timer calls it; so does a loop that never lets a timer run. */
   sweep(): void {
     this.#now = performance.now();
-    for (const [connection, seen] of this.#lastSeen) {
-      // `seen` may be a whole interval older than the message was.
-      if (this.#idle === 0 || this.#now - seen < this.#idle + this.#interval) continue;
+    for (const connection of this.#open) {
+      // What `seen` noted may be a whole interval older than the message was.
+      if (this.#idle === 0 || this.#now - connection.lastSeen! < this.#idle + this.#interval) continue;
       log("idle", connection.id, `silent for ${this.#idle / 1000} s`);
       connection.close();
     }
   }
 
   closeAll(): void {
-    for (const connection of this.#lastSeen.keys()) connection.close();
+    for (const connection of this.#open) connection.close();
   }
 }
 

@@ -61,6 +61,8 @@ export interface Connection {
   readonly id: number;
   /** The other end, as `HOST:PORT`. */
   readonly peer: string;
+  /** When something was last received, in milliseconds, for whoever keeps count of that. */
+  lastSeen?: number;
   /**
    * Waits for bytes; an empty array is the end of the stream. What it returns is
    * valid until the next call. Throws what the connection failed with, such as
@@ -107,6 +109,7 @@ export function formatAddress(host: string, port: number): string {
 /** How much is taken from the kernel ahead of `recv`, in bytes. */
 const READ_AHEAD = 65_536;
 const END_OF_STREAM = new Uint8Array(0);
+const SENT = Promise.resolve();
 
 function ignore() {}
 
@@ -179,6 +182,7 @@ class DenoServer implements Server {
 class DenoConnection implements Connection {
   readonly id: number;
   readonly peer: string;
+  lastSeen = 0;
   onReadable = ignore;
   onWritable = ignore;
   #conn: Deno.TcpConn;
@@ -290,6 +294,7 @@ abstract class CallbackServer implements Server {
 abstract class CallbackConnection implements Connection {
   abstract readonly peer: string;
   readonly id: number;
+  lastSeen = 0;
   onReadable = ignore;
   onWritable = ignore;
   protected closed = false;
@@ -298,12 +303,13 @@ abstract class CallbackConnection implements Connection {
   #paused = false;
   #ended = false;
   #failure: unknown;
+  #receiver: { resolve(data: Uint8Array): void; reject(error: unknown): void } | null = null;
 
   constructor(id: number) {
     this.id = id;
   }
 
-  /** The `data` callback. Too much of it stops the reading, so that the client has to wait. */
+  /** Bytes have arrived. Too many of them stop the reading, so that the client has to wait. */
   arrived(data: Uint8Array): void {
     this.#received.push(data);
     this.#size += data.length;
@@ -311,24 +317,36 @@ abstract class CallbackConnection implements Connection {
       this.#paused = true;
       this.pause();
     }
-    this.onReadable();
+    this.#readable();
   }
 
-  /** The `end` callback: the client has shut down its side. */
+  /** The client has shut down its side, or is gone: end of stream once all is read. */
   ended(): void {
     this.#ended = true;
-    this.onReadable();
+    this.#readable();
   }
 
-  /** The `error` and `close` callbacks: whoever waits learns of it. */
+  /** The connection has failed, which whoever waits learns at once. */
   failed(error: unknown): void {
     this.#failure ??= error;
-    this.onReadable();
+    this.#readable();
     this.onWritable();
   }
 
+  #readable(): void {
+    const receiver = this.#receiver;
+    if (!receiver) return this.onReadable();
+    this.#receiver = null;
+    try {
+      receiver.resolve(this.recvNow()!);
+    } catch (error) {
+      receiver.reject(error);
+    }
+  }
+
   recvNow(): Uint8Array | null {
-    const data = this.closed ? END_OF_STREAM : this.#received.shift();
+    if (this.closed) return END_OF_STREAM;
+    const data = this.#received.shift();
     if (data) {
       this.#size -= data.length;
       if (this.#paused && this.#size < READ_AHEAD) {
@@ -341,10 +359,34 @@ abstract class CallbackConnection implements Connection {
     return this.#ended ? END_OF_STREAM : null;
   }
 
+  recv(): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      this.#receiver = { resolve, reject };
+      if (this.ready(READ)) this.#readable();
+    });
+  }
+
   sendNow(data: Uint8Array): number {
     if (this.#failure) throw this.#failure;
     if (this.closed) throw new Error("the connection is closed");
     return this.write(data);
+  }
+
+  send(data: Uint8Array): Promise<void> {
+    try {
+      const sent = this.sendNow(data);
+      // Not an async function: nearly always all of it goes at once, and this is cheaper.
+      return this.ready(WRITE) ? SENT : this.#sendRest(data.subarray(sent));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #sendRest(data: Uint8Array): Promise<void> {
+    do {
+      await new Promise<void>((resolve) => this.onWritable = resolve);
+      data = data.subarray(this.sendNow(data));
+    } while (!this.ready(WRITE));
   }
 
   ready(events: number): number {
@@ -353,24 +395,11 @@ abstract class CallbackConnection implements Connection {
     return events & ((readable ? READ : 0) | (this.writable() ? WRITE : 0));
   }
 
-  async recv(): Promise<Uint8Array> {
-    if (!this.ready(READ)) await new Promise<void>((resolve) => this.onReadable = resolve);
-    return this.recvNow()!;
-  }
-
-  async send(data: Uint8Array): Promise<void> {
-    for (;;) {
-      data = data.subarray(this.sendNow(data));
-      if (this.ready(WRITE) && data.length === 0) return;
-      await new Promise<void>((resolve) => this.onWritable = resolve);
-    }
-  }
-
   close(): void {
     if (this.closed) return;
     this.closed = true;
     this.destroy();
-    this.onReadable();
+    this.#readable();
     this.onWritable();
   }
 
@@ -535,7 +564,7 @@ class NodeServer extends CallbackServer {
 class NodeConnection extends CallbackConnection {
   readonly peer: string;
   #socket: net.Socket;
-  #sent = () => this.onWritable();
+  #blocked = false;
 
   constructor(socket: net.Socket, id: number) {
     super(id);
@@ -548,14 +577,21 @@ class NodeConnection extends CallbackConnection {
   }
 
   protected write(data: Uint8Array): number {
-    if (!this.writable()) return 0;
-    // Node takes it all and keeps what the kernel does not: nothing more until that is gone, or memory grows.
-    this.#socket.write(data, this.#sent);
+    if (this.#blocked) return 0;
+    this.#socket.write(data);
+    // Node takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone.
+    this.#blocked = this.#socket.writableLength > 0;
+    if (this.#blocked) this.#socket.write("", () => this.#drained());
     return data.length;
   }
 
+  #drained(): void {
+    this.#blocked = false;
+    this.onWritable();
+  }
+
   protected writable(): boolean {
-    return this.#socket.writableLength === 0;
+    return !this.#blocked;
   }
 
   protected pause(): void {

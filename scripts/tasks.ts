@@ -49,11 +49,12 @@ for (;;) {
 async function serve(connection: Connection): Promise<void> {
   const { id } = connection;
   log("accept", id, connection.peer);
+  tasks.add(connection);
   try {
     for (let count = 0; options.messages === 0 || count < options.messages; count++) {
-      tasks.seen(connection);
       const data = await connection.recv();
       if (data.length === 0) break;
+      tasks.seen(connection);
       log("recv", id, data);
       burn(options.work);
       await connection.send(data);
