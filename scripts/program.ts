@@ -276,8 +276,12 @@ export function onStop(close: () => void): void {
  */
 export function burn(milliseconds: number): void {
   if (milliseconds === 0) return;
-  stepsPerMillisecond ||= measureSteps();
-  sum = spin(milliseconds * stepsPerMillisecond);
+  sum = spin(milliseconds * burnRate());
+}
+
+/** The steps that `burn` does in a millisecond, measured unless they are known: one thread tells the next. */
+export function burnRate(known = 0): number {
+  return stepsPerMillisecond ||= known || measureSteps();
 }
 
 let stepsPerMillisecond = 0;

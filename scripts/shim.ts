@@ -220,6 +220,7 @@ class DenoConnection implements Connection {
   }
 
   recvNow(): Uint8Array | null {
+    if (this.#closed) return END_OF_STREAM;
     if (this.#failure) throw this.#failure;
     const arrived = this.#arrived;
     this.#arrived = null;
@@ -230,10 +231,7 @@ class DenoConnection implements Connection {
     if (this.#failure) throw this.#failure;
     if (this.#writing) return 0;
     this.#writing = true;
-    this.send(data).catch((error) => this.#failure = error).then(() => {
-      this.#writing = false;
-      this.onWritable();
-    });
+    this.#write(data);
     return data.length;
   }
 
@@ -242,13 +240,29 @@ class DenoConnection implements Connection {
     // Nothing is read during a write: it may still be taking its bytes from the one buffer.
     if (events & READ && !this.#arrived && !this.#reading && !this.#writing) {
       this.#reading = true;
-      this.recv().then((data) => this.#arrived = data, (error) => this.#failure = error).then(() => {
-        this.#reading = false;
-        this.onReadable();
-      });
+      this.#conn.read(this.#buffer).then(this.#onRead, this.#onFailure);
     }
     return events & ((this.#arrived ? READ : 0) | (this.#writing ? 0 : WRITE));
   }
+
+  #write(data: Uint8Array): void {
+    this.#conn.write(data).then((length) => {
+      if (length < data.length) return this.#write(data.subarray(length));
+      this.#writing = false;
+      this.onWritable();
+    }, this.#onFailure);
+  }
+
+  #onRead = (length: number | null) => {
+    this.#reading = false;
+    this.#arrived = this.#buffer.subarray(0, length ?? 0);
+    this.onReadable();
+  };
+
+  #onFailure = (error: unknown) => {
+    this.#failure = error;
+    this.onReadable();
+  };
 }
 
 // ---------------------------------------------------------------- Bun and Node: what their callbacks leave behind
@@ -469,14 +483,17 @@ class BunServer extends CallbackServer {
 }
 
 /**
- * Why no descriptor is left, or `undefined` while there is one. Bun's accept spins once there is none,
- * so the last one is never given to a client for longer than it takes to turn it away.
+ * Why no descriptor is left, or fewer than `count`; `undefined` while there are. Bun's accept spins once there is
+ * none, so the last one is never given to a client for longer than it takes to turn it away.
  */
-function outOfDescriptors(): unknown {
+export function outOfDescriptors(count = 1): unknown {
+  const opened: number[] = [];
   try {
-    closeSync(openSync(devNull, "r"));
+    while (opened.length < count) opened.push(openSync(devNull, "r"));
   } catch (error) {
     return error;
+  } finally {
+    for (const descriptor of opened) closeSync(descriptor);
   }
 }
 

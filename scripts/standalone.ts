@@ -1,0 +1,1133 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Prints a script in one piece: itself first, then the parts of the modules beside it that it really uses.
+ *
+ * With `--runtime` one adapter is kept, and what is left is folded until it reads as if written for that runtime:
+ * decided conditions go, a name that stood for a choice becomes the thing chosen, an interface with one
+ * implementation becomes that class.
+ *
+ * All of it happens on the syntax tree. A pass looks at the program and notes its edits to the text; the next one
+ * parses again, until nobody finds anything to do. Editing the text keeps comments and blank lines where they are.
+ *
+ *   deno run -A scripts/standalone.ts pool                          one file for all runtimes
+ *   deno run -A scripts/standalone.ts tasks --runtime bun --output echo.ts
+ */
+
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import type {
+  BlockLike,
+  CallExpression,
+  ClassDeclaration,
+  ClassElement,
+  ConstructorDeclaration,
+  Declaration,
+  Expression,
+  ExpressionStatement,
+  FunctionDeclaration,
+  Identifier,
+  InterfaceDeclaration,
+  MethodDeclaration,
+  NamedImports,
+  NewExpression,
+  Node,
+  NodeArray,
+  Program,
+  PropertyAccessExpression,
+  SourceFile,
+  Statement,
+  Symbol as Meaning,
+  TypeChecker,
+  TypeElement,
+} from "npm:typescript@6.0.3";
+import { fail, parseOptions, usageError } from "./program.ts";
+
+const runtimes = ["deno", "bun", "node"];
+/** They start the other scripts, or read them: a copy alone would be of no use. */
+const tools = ["bench.ts", "standalone.ts"];
+const folder = dirname(fileURLToPath(import.meta.url));
+
+const options = parseOptions({
+  about: "Prints a script and what it imports as one file that runs on its own.",
+  example: "deno run -A scripts/standalone.ts tasks --runtime deno",
+  operands: "SCRIPT",
+  options: {
+    runtime: ["", "keep the part for one runtime alone: deno, bun or node"],
+    output: ["", "file to write; standard output unless given"],
+  },
+});
+
+// TypeScript 7 is a native program; 6 is the last one with an API in JavaScript. Deno alone fetches it by itself.
+const ts = await import("npm:typescript@6.0.3").then((module) => module.default).catch((error) =>
+  "Deno" in globalThis
+    ? fail("cannot load the TypeScript compiler", error)
+    : fail("needs Deno", "deno run -A scripts/standalone.ts")
+);
+
+const [script = ""] = options.operands;
+const scripts = readdirSync(folder).filter(isScript).map((name) => name.replace(/\.ts$/, ""));
+if (!scripts.includes(script)) usageError(`unknown script "${script}"; known are ${scripts.join(", ")}`);
+if (options.runtime && !runtimes.includes(options.runtime)) {
+  usageError(`unknown runtime "${options.runtime}"; known are ${runtimes.join(", ")}`);
+}
+
+const { header, body } = merge(`${script}.ts`);
+const result = format(`${adapt(header)}\n\n${layOut(adapt(simplify(body)))}`);
+if (options.output) {
+  try {
+    writeFileSync(options.output, result);
+  } catch (error) {
+    fail(`cannot write ${options.output}`, error);
+  }
+} else {
+  for (let data = new TextEncoder().encode(result); data.length > 0;) data = data.subarray(writeSync(1, data));
+}
+
+/** Whether a file is a script: it reads the command line. */
+function isScript(name: string): boolean {
+  if (!name.endsWith(".ts") || tools.includes(name)) return false;
+  const file = ts.createSourceFile(name, readFileSync(join(folder, name), "utf8"), ts.ScriptTarget.ESNext);
+  return file.statements.some((statement) =>
+    ts.isImportDeclaration(statement) && statement.importClause?.namedBindings &&
+    ts.isNamedImports(statement.importClause.namedBindings) &&
+    statement.importClause.namedBindings.elements.some(({ name }) => name.text === "parseOptions")
+  );
+}
+
+// ---------------------------------------------------------------- programs and edits
+
+/** A text, its syntax tree, and what the names in it mean. */
+interface Source {
+  text: string;
+  file: SourceFile;
+  checker: TypeChecker;
+  /** Where each declared thing is mentioned, its declaration included. */
+  mentions: Map<Meaning, Identifier[]>;
+}
+
+/** Replaces a stretch of the text. */
+interface Edit {
+  pos: number;
+  end: number;
+  text: string;
+}
+
+function parse(text: string): Source {
+  const libraries = dirname(ts.getDefaultLibFilePath({}));
+  const name = "/standalone.ts";
+  parse.previous = ts.createProgram(
+    [name],
+    {
+      target: ts.ScriptTarget.ESNext,
+      module: ts.ModuleKind.ESNext,
+      lib: ["lib.esnext.d.ts"],
+      types: [],
+      noResolve: true,
+      strict: true,
+    },
+    {
+      ...ts.createCompilerHost({}),
+      getSourceFile(path) {
+        const kept = parse.previous?.getSourceFile(path);
+        if (kept && path !== name) return kept;
+        const content = path === name ? text : ts.sys.readFile(path);
+        return content === undefined ? undefined : ts.createSourceFile(path, content, ts.ScriptTarget.ESNext, true);
+      },
+      getDefaultLibLocation: () => libraries,
+      fileExists: (path) => path === name || ts.sys.fileExists(path),
+    },
+    parse.previous,
+  );
+  const file = parse.previous.getSourceFile(name)!, checker = parse.previous.getTypeChecker();
+  const mentions = new Map<Meaning, Identifier[]>();
+  each(file, (node) => {
+    if (!ts.isIdentifier(node)) return;
+    const meaning = meaningOf(checker, node);
+    if (meaning) mentions.set(meaning, [...mentions.get(meaning) ?? [], node]);
+  });
+  return { text, file, checker, mentions };
+}
+parse.previous = undefined as Program | undefined;
+
+/** What an identifier stands for; in `{ name }` that is the variable, not the property. */
+function meaningOf(checker: TypeChecker, node: Node): Meaning | undefined {
+  return ts.isShorthandPropertyAssignment(node.parent)
+    ? checker.getShorthandAssignmentValueSymbol(node.parent)
+    : checker.getSymbolAtLocation(node);
+}
+
+/** Calls `visit` for a node and all below it; those below are left out when it returns `false`. */
+function each(node: Node, visit: (node: Node) => boolean | void): void {
+  if (visit(node) !== false) ts.forEachChild(node, (child) => each(child, visit));
+}
+
+function some(node: Node, test: (node: Node) => boolean): boolean {
+  return test(node) || ts.forEachChild(node, (child) => some(child, test) || undefined) === true;
+}
+
+/** Makes the edits that don't lie within another one; what they had in mind is found again by the next pass. */
+function apply(text: string, edits: Edit[]): string {
+  let done = "", from = 0;
+  for (const { pos, end, text: replacement } of edits.toSorted((a, b) => a.pos - b.pos || b.end - a.end)) {
+    if (pos < from) continue;
+    done += text.slice(from, pos) + replacement;
+    from = end;
+  }
+  return done + text.slice(from);
+}
+
+function replace(node: Node, text: string): Edit {
+  return { pos: node.getStart(), end: node.end, text };
+}
+
+/** Removes a statement or a member with the comments that belong to it; an empty line before it stays. */
+function remove(node: Node): Edit {
+  const text = node.getSourceFile().text.slice(startOf(node), node.getStart());
+  return { pos: startOf(node), end: endOf(node), text: /^\s*\n\s*\n/.test(text) ? "\n" : "" };
+}
+
+/** Where a node starts with its comments, but without one that ends the line of the node before it. */
+function startOf(node: Node): number {
+  const text = node.getSourceFile().text;
+  return node.pos === 0 ? 0 : ts.getTrailingCommentRanges(text, node.pos)?.at(-1)?.end ?? node.pos;
+}
+
+function endOf(node: Node): number {
+  return ts.getTrailingCommentRanges(node.getSourceFile().text, node.end)?.at(-1)?.end ?? node.end;
+}
+
+/** Removes some of the elements of a list with commas. */
+function removeFromList<T extends Node>(list: NodeArray<T>, unwanted: (element: T) => boolean): Edit[] {
+  const kept = list.filter((element) => !unwanted(element));
+  if (kept.length === list.length) return [];
+  const file = list[0].getSourceFile();
+  return [{ pos: list.pos, end: list.end, text: kept.map((node) => file.text.slice(node.pos, node.end)).join(",") }];
+}
+
+// ---------------------------------------------------------------- one file out of several
+
+/** Puts a script and what it imports into one text: the script, `debugger` as a mark, the modules. */
+function merge(script: string): { header: string; body: string } {
+  const modules: string[] = [], visited = new Set<string>(), owners = new Map<string, string>();
+  const imports = new Map<string, Map<string, string>>();
+  let header = "", lesson = "";
+
+  function visit(name: string): void {
+    if (visited.has(name)) return;
+    visited.add(name);
+    const source = parse(readFileSync(join(folder, name), "utf8"));
+    const { file } = source;
+    for (const statement of file.statements) {
+      const from = (ts.isImportDeclaration(statement) || ts.isExportDeclaration(statement)) &&
+        statement.moduleSpecifier;
+      if (from && ts.isStringLiteral(from) && from.text.startsWith("./")) visit(from.text.slice(2));
+    }
+    const text = withoutImports(name, source, owners, imports);
+    if (name !== script) return void modules.push(text);
+    header = (ts.getLeadingCommentRanges(file.text, 0) ?? []).map(({ pos, end }) => file.text.slice(pos, end)).join(
+      "\n",
+    );
+    lesson = text;
+  }
+
+  visit(script);
+  return { header, body: [importText(imports), lesson, "debugger;", ...modules].join("\n\n") };
+}
+
+/** A module's own statements: no header, no rules between sections, no imports and exports. */
+function withoutImports(
+  name: string,
+  { file, text, mentions }: Source,
+  owners: Map<string, string>,
+  imports: Map<string, Map<string, string>>,
+): string {
+  const edits: Edit[] = [];
+  for (const statement of file.statements) {
+    for (const { pos, end } of ts.getLeadingCommentRanges(text, startOf(statement)) ?? []) {
+      if (/^\/\/ -{8}/.test(text.slice(pos, end))) edits.push({ pos, end, text: "" });
+    }
+    if (ts.isImportDeclaration(statement)) {
+      const from = (statement.moduleSpecifier as { text?: string }).text ?? "", clause = statement.importClause;
+      const known = imports.get(from) ?? imports.set(from, new Map()).get(from)!;
+      const names: [local: Identifier, imported: string][] = [];
+      const type = clause?.phaseModifier === ts.SyntaxKind.TypeKeyword ? "type " : "";
+      if (clause?.name) names.push([clause.name, `${type}default`]);
+      if (clause?.namedBindings && ts.isNamespaceImport(clause.namedBindings)) {
+        names.push([clause.namedBindings.name, `${type}*`]);
+      } else if (clause?.namedBindings) {
+        for (const element of (clause.namedBindings as NamedImports).elements) {
+          const imported = (element.propertyName ?? element.name).text;
+          names.push([element.name, `${element.isTypeOnly ? "type " : type}${imported}`]);
+        }
+      }
+      for (const [local, imported] of names) {
+        const meaning = [...mentions].find(([, nodes]) => nodes.includes(local));
+        if (!from.startsWith("./")) {
+          claim(local.text, from);
+          // A value import serves for the type as well.
+          if (!known.has(local.text) || known.get(local.text)!.startsWith("type ")) known.set(local.text, imported);
+        } else if (imported.endsWith("*")) {
+          for (const node of meaning?.[1] ?? []) {
+            if (ts.isPropertyAccessExpression(node.parent)) edits.push(replace(node.parent, node.parent.name.text));
+            if (ts.isQualifiedName(node.parent)) edits.push(replace(node.parent, node.parent.right.text));
+          }
+        } else if (local.text !== imported.replace("type ", "")) {
+          edits.push(...(meaning?.[1] ?? []).map((node) => rename(node, imported.replace("type ", ""))));
+        }
+      }
+    }
+    if (ts.isImportDeclaration(statement) || ts.isExportDeclaration(statement)) {
+      edits.push({ ...remove(statement), pos: statement === file.statements[0] ? 0 : startOf(statement) });
+      continue;
+    }
+    for (const modifier of ts.canHaveModifiers(statement) ? ts.getModifiers(statement) ?? [] : []) {
+      if (modifier.kind === ts.SyntaxKind.ExportKeyword) {
+        edits.push({ pos: modifier.getStart(), end: modifier.end + 1, text: "" });
+      }
+    }
+    for (const declared of declaredNames(statement)) claim(declared, name);
+  }
+  return apply(text, edits).trim();
+
+  function claim(declared: string, owner: string): void {
+    const other = owners.get(declared);
+    if (other && other !== owner) fail(`cannot merge ${name}`, `${declared} is also declared in ${other}`);
+    owners.set(declared, owner);
+  }
+}
+
+function importText(imports: Map<string, Map<string, string>>): string {
+  return [...imports].filter(([from]) => !from.startsWith("./")).sort().flatMap(([from, names]) => {
+    const named: string[] = [], lines: string[] = [];
+    for (const [local, imported] of names) {
+      const type = imported.startsWith("type ") ? "type " : "", bare = imported.slice(type.length);
+      if (bare === "default") lines.push(`import ${type}${local} from "${from}";`);
+      else if (bare === "*") lines.push(`import ${type}* as ${local} from "${from}";`);
+      else named.push(bare === local ? imported : `${imported} as ${local}`);
+    }
+    const order = named.sort((a, b) => a.replace("type ", "") < b.replace("type ", "") ? -1 : 1);
+    return [...lines, ...named.length > 0 ? [`import { ${order.join(", ")} } from "${from}";`] : []];
+  }).join("\n");
+}
+
+/** The names that a statement brings into the scope around it. */
+function declaredNames(statement: Node): string[] {
+  if (ts.isVariableStatement(statement)) {
+    const names: string[] = [];
+    for (const { name } of statement.declarationList.declarations) {
+      each(name, (node) => {
+        if (ts.isBindingElement(node) && ts.isIdentifier(node.name)) names.push(node.name.text);
+      });
+      if (ts.isIdentifier(name)) names.push(name.text);
+    }
+    return names;
+  }
+  const { name } = statement as Declaration & { name?: Node };
+  return name && ts.isIdentifier(name) ? [name.text] : [];
+}
+
+function rename(mention: Identifier, name: string): Edit {
+  return replace(mention, ts.isShorthandPropertyAssignment(mention.parent) ? `${mention.text}: ${name}` : name);
+}
+
+// ---------------------------------------------------------------- the passes
+
+/** Goes on until no pass has anything to do. The first that finds something decides what the others see. */
+function simplify(text: string): string {
+  const passes = options.runtime
+    ? [fold, prune, neverGiven, collapseAlias, mergeBase, collapseInterface, inlineMethod, unused]
+    : [prune];
+  for (let round = 0; round < 500; round++) {
+    const source = parse(text);
+    const next = passes.reduce((text, pass) => text === source.text ? apply(text, pass(source)) : text, text);
+    if (next === text) return text;
+    text = next;
+  }
+  return fail(`cannot simplify ${script}`, "the passes don't come to an end");
+}
+
+/** The value of an expression that is known beforehand. */
+function constant(source: Source, node: Expression): { value: string | boolean | undefined } | undefined {
+  if (ts.isParenthesizedExpression(node)) return constant(source, node.expression);
+  if (ts.isStringLiteral(node)) return { value: node.text };
+  if (node.kind === ts.SyntaxKind.TrueKeyword) return { value: true };
+  if (node.kind === ts.SyntaxKind.FalseKeyword) return { value: false };
+  if (ts.isIdentifier(node)) {
+    if (node.text === "undefined") return { value: undefined };
+    const declaration = source.checker.getSymbolAtLocation(node)?.valueDeclaration;
+    return isRuntime(declaration) ? { value: options.runtime } : undefined;
+  }
+  if (ts.isPrefixUnaryExpression(node) && node.operator === ts.SyntaxKind.ExclamationToken) {
+    const operand = constant(source, node.operand);
+    return operand && { value: !operand.value };
+  }
+  if (ts.isBinaryExpression(node)) {
+    const operator = node.operatorToken.kind;
+    const left = constant(source, node.left);
+    if (operator === ts.SyntaxKind.InKeyword && node.right.getText() === "globalThis") {
+      const other = runtimes.find((name) => name.toLowerCase() === String(left?.value).toLowerCase());
+      return other && other !== "node" ? { value: other === options.runtime } : undefined;
+    }
+    const right = constant(source, node.right);
+    if (!left || !right) return undefined;
+    if (operator === ts.SyntaxKind.EqualsEqualsEqualsToken) return { value: left.value === right.value };
+    if (operator === ts.SyntaxKind.ExclamationEqualsEqualsToken) return { value: left.value !== right.value };
+  }
+}
+
+function isRuntime(declaration: Node | undefined): boolean {
+  return declaration !== undefined && ts.isVariableDeclaration(declaration) &&
+    declaration.name.getText() === "runtime" &&
+    ts.isSourceFile(declaration.parent.parent.parent);
+}
+
+/** Decides what follows from the runtime: conditions, choices, and code that can't be reached any more. */
+function fold(source: Source): Edit[] {
+  const edits: Edit[] = [];
+  const known = (node: Expression) => constant(source, node);
+  each(source.file, (node) => {
+    if (ts.isConditionalExpression(node)) {
+      const test = known(node.condition);
+      if (test) edits.push(replace(node, (test.value ? node.whenTrue : node.whenFalse).getText()));
+    } else if (ts.isIfStatement(node)) {
+      const test = known(node.expression);
+      if (!test) return;
+      const branch = test.value ? node.thenStatement : node.elseStatement;
+      const follows = ts.isBlock(node.parent) || ts.isSourceFile(node.parent) ? [...node.parent.statements] : [];
+      const end = branch && leaves(branch) ? follows.at(-1)?.end ?? node.end : node.end;
+      if (!branch) edits.push(remove(node));
+      else edits.push({ pos: node.getStart(), end, text: unwrap(branch, node.parent) });
+    } else if (ts.isSwitchStatement(node)) {
+      const value = known(node.expression);
+      if (value) edits.push(replace(node, chosenCase(node.caseBlock.clauses, value.value)));
+    } else if (ts.isElementAccessExpression(node) && known(node.argumentExpression)) {
+      let choices: Expression = node.expression;
+      while (ts.isParenthesizedExpression(choices) || ts.isAsExpression(choices)) choices = choices.expression;
+      if (!ts.isObjectLiteralExpression(choices)) return;
+      const key = String(known(node.argumentExpression)!.value);
+      const choice = choices.properties.find((property) => (property.name as Identifier | undefined)?.text === key);
+      const value = !choice
+        ? "undefined"
+        : ts.isPropertyAssignment(choice)
+        ? parenthesized(choice.initializer, node)
+        : choice.name!.getText();
+      edits.push(replace(node, value));
+    } else if (ts.isBinaryExpression(node)) {
+      const left = known(node.left), operator = node.operatorToken.kind;
+      if (!left) return;
+      const both = known(node);
+      if (typeof both?.value === "boolean") edits.push(replace(node, String(both.value)));
+      const useRight = operator === ts.SyntaxKind.AmpersandAmpersandToken
+        ? left.value
+        : operator === ts.SyntaxKind.BarBarToken
+        ? !left.value
+        : operator === ts.SyntaxKind.QuestionQuestionToken
+        ? left.value === undefined
+        : undefined;
+      if (useRight !== undefined) edits.push(replace(node, (useRight ? node.right : node.left).getText()));
+    } else if (ts.isTemplateSpan(node)) {
+      const value = known(node.expression);
+      const start = ts.isTemplateHead(node.parent.getChildAt(0)) ? node.expression.getFullStart() - 2 : node.pos - 2;
+      if (value) edits.push({ pos: start, end: node.literal.getStart() + 1, text: String(value.value) });
+    } else if (ts.isPropertyAssignment(node) && node.initializer.getText() === "undefined") {
+      edits.push(...removeFromList(node.parent.properties, (property) => property === node));
+    } else if (ts.isIdentifier(node) && !isRuntime(node.parent) && known(node)?.value) {
+      edits.push(replace(node, `"${options.runtime}"`));
+    } else if (ts.isNoSubstitutionTemplateLiteral(node) && !ts.isTaggedTemplateExpression(node.parent)) {
+      if (!/["\\\n]/.test(node.text)) edits.push(replace(node, JSON.stringify(node.text)));
+    }
+  });
+  return edits;
+}
+
+/** Whether what stands after a statement is never reached. */
+function leaves(statement: Statement): boolean {
+  const last = ts.isBlock(statement) ? statement.statements.at(-1) : statement;
+  return last !== undefined &&
+    (ts.isReturnStatement(last) || ts.isThrowStatement(last) || ts.isContinueStatement(last));
+}
+
+/** A statement's text; a block's without its braces unless it declares what the block around it declares too. */
+function unwrap(statement: Statement, parent: Node): string {
+  if (!ts.isBlock(statement)) return statement.getText();
+  const around = (parent as BlockLike).statements?.flatMap(declaredNames) ?? [];
+  const needed = !("statements" in parent) ||
+    statement.statements.flatMap(declaredNames).some((name) => around.includes(name));
+  return needed
+    ? statement.getText()
+    : statement.getSourceFile().text.slice(statement.getStart() + 1, statement.end - 1).trim();
+}
+
+function chosenCase(clauses: readonly Node[], value: unknown): string {
+  const list = clauses.filter((node) => ts.isCaseOrDefaultClause(node));
+  const at = list.findIndex((clause) =>
+    ts.isCaseClause(clause) && (clause.expression as { text?: string }).text === value
+  );
+  const from = at >= 0 ? at : list.findIndex(ts.isDefaultClause);
+  const texts: string[] = [];
+  for (const statement of from < 0 ? [] : list.slice(from).flatMap((clause) => [...clause.statements])) {
+    if (ts.isBreakStatement(statement)) break;
+    texts.push(statement.getFullText().trim());
+    if (leaves(statement)) break;
+  }
+  return texts.join("\n");
+}
+
+/** An expression's text, in parentheses where it takes another one's place and would be torn apart. */
+function parenthesized(node: Expression, place: Node): string {
+  const simple = ts.isIdentifier(node) || ts.isPropertyAccessExpression(node) || ts.isCallExpression(node) ||
+    ts.isLiteralExpression(node) || ts.isArrayLiteralExpression(node) || ts.isElementAccessExpression(node);
+  const isUnary = ts.isPrefixUnaryExpression(node) && !ts.isPropertyAccessExpression(place.parent) &&
+    !ts.isPrefixUnaryExpression(place.parent) && !ts.isElementAccessExpression(place.parent);
+  const free = isUnary || ts.isVariableDeclaration(place.parent) || ts.isReturnStatement(place.parent) ||
+    ts.isPropertyAssignment(place.parent) || ts.isExpressionStatement(place.parent) ||
+    ts.isParenthesizedExpression(place.parent) ||
+    (ts.isCallExpression(place.parent) && place.parent.expression !== place);
+  return simple || free ? node.getText() : `(${node.getText()})`;
+}
+
+// ---------------------------------------------------------------- what is used
+
+/**
+ * Removes what the script doesn't reach: declarations, imports, members of classes and interfaces. A member counts as
+ * used when its name is, whatever the object; a private one is looked up. An assignment to a field is no use of it.
+ */
+function prune({ file, checker }: Source): Edit[] {
+  const units = new Set<Node>(), live = new Set<Node>(), names = new Set<string>();
+  const members = new Map<string, Node[]>();
+  const assignments = new Map<Node, ExpressionStatement[]>();
+  const roots: Node[] = [];
+  let isLesson = true;
+  for (const statement of file.statements) {
+    if (ts.isDebuggerStatement(statement)) isLesson = false;
+    else if (ts.isImportDeclaration(statement)) importedNames(statement).forEach((node) => units.add(node));
+    else if (ts.isVariableStatement(statement)) {
+      for (const declaration of statement.declarationList.declarations) {
+        if (isLesson && declaration.initializer && hasEffect(declaration.initializer)) roots.push(declaration);
+        else units.add(declaration);
+      }
+    } else if (isDeclaration(statement)) units.add(statement);
+    else roots.push(statement);
+  }
+  roots.forEach(visit);
+  return edits();
+
+  function reach(node: Node): void {
+    if (live.has(node)) return;
+    live.add(node);
+    if (!ts.isClassDeclaration(node) && !ts.isInterfaceDeclaration(node)) return visit(node);
+    node.typeParameters?.forEach(visit);
+    node.heritageClauses?.forEach(visit);
+    const base = ts.isClassDeclaration(node) ? baseOf(checker, node) : undefined;
+    for (const member of node.members as NodeArray<ClassElement | TypeElement>) {
+      const { name } = member;
+      if (!name || ts.isComputedPropertyName(name) || base === null || names.has(name.getText())) reach(member);
+      else if (!ts.isPrivateIdentifier(name)) {
+        members.set(name.getText(), [...members.get(name.getText()) ?? [], member]);
+      }
+    }
+  }
+
+  function reachName(name: string): void {
+    if (names.has(name)) return;
+    names.add(name);
+    members.get(name)?.forEach(reachMember);
+  }
+
+  function reachMember(member: Node): void {
+    if (live.has(member)) return;
+    reach(member);
+    assignments.get(member)?.forEach((statement) => ts.forEachChild(statement, visit));
+  }
+
+  /** A member's name, used where `meaning` is what the checker makes of it. */
+  function reachProperty(name: string, meaning: Meaning | undefined): void {
+    if (!meaning || meaning.declarations?.some((node) => node.getSourceFile() === file)) reachName(name);
+  }
+
+  function visit(node: Node): void {
+    if (ts.isExpressionStatement(node)) {
+      const target = assignedField(node.expression);
+      const member = target && checker.getSymbolAtLocation(target.name)?.valueDeclaration;
+      if (member && ts.isClassElement(member) && !live.has(member) && !names.has(target.name.text)) {
+        assignments.set(member, [...assignments.get(member) ?? [], node]);
+        if (hasEffect(assignedValue(node.expression))) visit(assignedValue(node.expression)!);
+        return;
+      }
+    }
+    if (ts.isPropertyAccessExpression(node)) {
+      const meaning = checker.getSymbolAtLocation(node.name);
+      if (ts.isPrivateIdentifier(node.name)) meaning?.declarations?.forEach(reachMember);
+      else reachProperty(node.name.text, meaning);
+      return visit(node.expression);
+    }
+    if (ts.isBindingElement(node) && ts.isObjectBindingPattern(node.parent)) {
+      const name = (node.propertyName ?? node.name).getText();
+      reachProperty(name, checker.getTypeAtLocation(node.parent).getProperty(name));
+    } else if (ts.isPropertySignature(node) || ts.isMethodSignature(node)) {
+      reachName(node.name.getText());
+    } else if (ts.isObjectLiteralExpression(node)) {
+      const isTarget = ts.isBinaryExpression(node.parent) && node.parent.left === node;
+      const type = isTarget ? checker.getTypeAtLocation(node.parent.right) : checker.getContextualType(node);
+      for (const { name } of node.properties) {
+        const meaning = name && type?.getProperty(name.getText());
+        if (name && (meaning || isTarget)) reachProperty(name.getText(), meaning);
+      }
+    } else if (ts.isElementAccessExpression(node) && ts.isStringLiteral(node.argumentExpression)) {
+      reachName(node.argumentExpression.text);
+    } else if (ts.isIdentifier(node)) {
+      meaningOf(checker, node)?.declarations?.filter((node) => units.has(node)).forEach(reach);
+    }
+    ts.forEachChild(node, visit);
+  }
+
+  function edits(): Edit[] {
+    const edits: Edit[] = [];
+    for (const statement of file.statements) {
+      if (ts.isImportDeclaration(statement)) edits.push(...removeImports(statement, (node) => !live.has(node)));
+      else if (ts.isVariableStatement(statement)) {
+        const { declarations } = statement.declarationList;
+        const isDead = (node: Node) => units.has(node) && !live.has(node);
+        if (declarations.every(isDead)) edits.push(remove(statement));
+        else edits.push(...removeFromList(declarations, isDead));
+      } else if (units.has(statement) && !live.has(statement)) edits.push(remove(statement));
+      else if (ts.isClassDeclaration(statement) || ts.isInterfaceDeclaration(statement)) {
+        edits.push(...[...statement.members].filter((member) => !live.has(member)).map(remove));
+      }
+    }
+    for (const [member, statements] of assignments) {
+      if (live.has(member)) continue;
+      for (const statement of statements) {
+        const value = assignedValue(statement.expression);
+        edits.push(hasEffect(value) ? replace(statement, `${value!.getText()};`) : remove(statement));
+      }
+    }
+    return edits;
+  }
+}
+
+function isDeclaration(node: Node): node is FunctionDeclaration | ClassDeclaration | InterfaceDeclaration {
+  return ts.isFunctionDeclaration(node) || ts.isClassDeclaration(node) || ts.isInterfaceDeclaration(node) ||
+    ts.isTypeAliasDeclaration(node);
+}
+
+function importedNames(statement: Statement): Node[] {
+  const clause = ts.isImportDeclaration(statement) ? statement.importClause : undefined,
+    bindings = clause?.namedBindings;
+  return [
+    ...clause?.name ? [clause] : [],
+    ...!bindings ? [] : ts.isNamespaceImport(bindings) ? [bindings] : bindings.elements,
+  ];
+}
+
+/** Here an import has one default name, one namespace, or a list: `importText` writes no other. */
+function removeImports(statement: Statement, unwanted: (node: Node) => boolean): Edit[] {
+  const names = importedNames(statement);
+  if (names.length > 0 && names.every(unwanted)) return [remove(statement)];
+  const bindings = ts.isImportDeclaration(statement) && statement.importClause?.namedBindings;
+  return bindings && ts.isNamedImports(bindings) ? removeFromList(bindings.elements, unwanted) : [];
+}
+
+/** The class that a class extends: `undefined` if it extends none, `null` if that is not one of ours. */
+function baseOf(checker: TypeChecker, node: ClassDeclaration): ClassDeclaration | null | undefined {
+  const base = node.heritageClauses?.find(({ token }) => token === ts.SyntaxKind.ExtendsKeyword)?.types[0].expression;
+  if (!base) return undefined;
+  const declaration = checker.getSymbolAtLocation(base)?.valueDeclaration;
+  return declaration && ts.isClassDeclaration(declaration) ? declaration : null;
+}
+
+/** The `this.field` of an expression that does nothing but change it. */
+function assignedField(node: Expression): PropertyAccessExpression | undefined {
+  let target: Node | undefined;
+  if (ts.isPrefixUnaryExpression(node) || ts.isPostfixUnaryExpression(node)) target = node.operand;
+  else if (ts.isBinaryExpression(node) && isAssignment(node.operatorToken.kind)) target = node.left;
+  return target && ts.isPropertyAccessExpression(target) && target.expression.kind === ts.SyntaxKind.ThisKeyword
+    ? target
+    : undefined;
+}
+
+function isAssignment(kind: number): boolean {
+  return kind >= ts.SyntaxKind.FirstAssignment && kind <= ts.SyntaxKind.LastAssignment;
+}
+
+function assignedValue(node: Expression): Expression | undefined {
+  return ts.isBinaryExpression(node) ? node.right : undefined;
+}
+
+/** Whether to evaluate it may do something beside giving a value. */
+function hasEffect(node: Node | undefined): boolean {
+  if (!node || ts.isFunctionLike(node)) return false;
+  return ts.isCallExpression(node) || ts.isNewExpression(node) || ts.isAwaitExpression(node) ||
+    ts.isDeleteExpression(node) ||
+    ts.isPostfixUnaryExpression(node) || ts.isTaggedTemplateExpression(node) || ts.isYieldExpression(node) ||
+    (ts.isPrefixUnaryExpression(node) && node.operator >= ts.SyntaxKind.PlusPlusToken &&
+      node.operator <= ts.SyntaxKind.MinusMinusToken) ||
+    (ts.isBinaryExpression(node) && isAssignment(node.operatorToken.kind)) ||
+    ts.forEachChild(node, (child) => hasEffect(child) || undefined) === true;
+}
+
+// ---------------------------------------------------------------- options and parameters that nobody gives
+
+/** Optional members that no object is made with: whoever reads one gets its default. */
+function neverGiven(source: Source): Edit[] {
+  const { file, checker } = source;
+  for (const statement of file.statements) {
+    if (!ts.isInterfaceDeclaration(statement)) continue;
+    for (const member of statement.members) {
+      if (!ts.isPropertySignature(member) || !member.questionToken) continue;
+      const name = member.name.getText();
+      const isMember = (meaning: Meaning | undefined) => meaning?.declarations?.includes(member) === true;
+      const isGiven = (node: Node) => {
+        if (!ts.isExpression(node) || !isMember(checker.getContextualType(node)?.getProperty(name))) return false;
+        const type = checker.getTypeAtLocation(node), given = type.getProperty(name);
+        return Boolean(type.flags & ts.TypeFlags.Any) ||
+          (given !== undefined && (ts.isObjectLiteralExpression(node) || !isMember(given)));
+      };
+      if (some(file, isGiven)) continue;
+      const edits = [remove(member)];
+      each(file, (node) => {
+        if (ts.isObjectBindingPattern(node) && isMember(checker.getTypeAtLocation(node).getProperty(name))) {
+          for (const element of node.elements) {
+            if ((element.propertyName ?? element.name).getText() !== name) continue;
+            edits.push(...removeFromList(node.elements, (other) => other === element));
+            edits.push(...substitute(source, element, element.initializer?.getText() ?? "undefined"));
+          }
+        } else if (ts.isPropertyAccessExpression(node) && isMember(checker.getSymbolAtLocation(node.name))) {
+          edits.push(replace(node, "undefined"));
+        }
+      });
+      return edits;
+    }
+  }
+  return [];
+}
+
+/** Puts a text in the place of a variable wherever it is read. */
+function substitute({ checker, mentions }: Source, variable: Declaration & { name?: Node }, text: string): Edit[] {
+  const meaning = checker.getSymbolAtLocation(variable.name!);
+  return (mentions.get(meaning!) ?? []).filter((node) => node !== variable.name).map((node) => rename(node, text));
+}
+
+/** Removes parameters that nobody reads or gives, and local variables that are left over. */
+function unused(source: Source): Edit[] {
+  const { file, checker, mentions } = source;
+  const edits: Edit[] = [];
+  const isRead = (name: Node) => (mentions.get(checker.getSymbolAtLocation(name)!) ?? []).length > 1;
+  each(file, (node) => {
+    if (edits.length > 0) return false;
+    if (ts.isFunctionDeclaration(node) || ts.isConstructorDeclaration(node)) {
+      const calls = callsOf(source, node);
+      node.parameters.forEach((parameter, i) => {
+        if (!calls || edits.length > 0 || !ts.isIdentifier(parameter.name) || parameter.dotDotDotToken) return;
+        const given = calls.filter((call) => (call.arguments?.length ?? 0) > i);
+        if (calls.some((call) => call.arguments?.some(ts.isSpreadElement))) return;
+        const isNeeded = given.some(({ arguments: list }) =>
+          list![i].getText() !== "undefined" || list!.length > i + 1
+        ) || calls.length === 0;
+        if (isRead(parameter.name)) {
+          if (isNeeded || assigns(source, parameter)) return;
+          edits.push(...substitute(source, parameter, parameter.initializer?.getText() ?? "undefined"));
+        } else if (given.some((call) => hasEffect(call.arguments![i]))) return;
+        edits.push(...removeFromList(node.parameters, (other) => other === parameter));
+        for (const call of given) {
+          edits.push(...removeFromList(call.arguments!, (other) => other === call.arguments![i]));
+        }
+      });
+    } else if (ts.isVariableDeclaration(node) && ts.isIdentifier(node.name) && !isRead(node.name)) {
+      const statement = node.parent.parent;
+      const isLocal = ts.isVariableStatement(statement) && !ts.isSourceFile(statement.parent);
+      if (isLocal && !hasEffect(node.initializer) && statement.declarationList.declarations.length === 1) {
+        edits.push(remove(statement));
+      }
+    } else if (
+      ts.isVariableStatement(node) && ts.isSourceFile(node.parent) && node.declarationList.flags & ts.NodeFlags.Let
+    ) {
+      edits.push(...settle(source, node));
+    } else if (ts.isObjectBindingPattern(node) && !node.elements.some((element) => element.dotDotDotToken)) {
+      edits.push(...removeFromList(node.elements, ({ name }) => ts.isIdentifier(name) && !isRead(name)));
+    }
+  });
+  return edits;
+}
+
+/** A module's variable that nothing changes any more: a literal takes its place, another value becomes a constant. */
+function settle(source: Source, statement: Statement): Edit[] {
+  if (!ts.isVariableStatement(statement) || statement.declarationList.declarations.length > 1) return [];
+  const [variable] = statement.declarationList.declarations;
+  if (!variable.initializer || assigns(source, variable)) return [];
+  if (!ts.isStringLiteral(variable.initializer)) {
+    return [{
+      pos: statement.declarationList.getStart(),
+      end: statement.declarationList.getStart() + 3,
+      text: "const",
+    }];
+  }
+  return [remove(statement), ...substitute(source, variable, variable.initializer.getText())];
+}
+
+/** Whether a variable is given another value later on. */
+function assigns({ checker, mentions }: Source, variable: Declaration & { name?: Node }): boolean {
+  return (mentions.get(checker.getSymbolAtLocation(variable.name!)!) ?? []).some((node) => {
+    const { parent } = node;
+    if (ts.isBinaryExpression(parent)) {
+      return parent.left === node && isAssignment(parent.operatorToken.kind);
+    }
+    if (ts.isPrefixUnaryExpression(parent) || ts.isPostfixUnaryExpression(parent)) return hasEffect(parent);
+    let place: Node = parent;
+    while (!ts.isStatement(place) && !ts.isBinaryExpression(place)) place = place.parent;
+    return ts.isBinaryExpression(place) && isAssignment(place.operatorToken.kind) &&
+      !ts.isIdentifier(place.left) &&
+      !ts.isPropertyAccessExpression(place.left) && node.pos >= place.left.pos && node.end <= place.left.end;
+  });
+}
+
+/** All calls of a function or constructor, or `undefined` if it is also handed around. */
+function callsOf(
+  { file, checker, mentions }: Source,
+  callee: FunctionDeclaration | ConstructorDeclaration,
+): (CallExpression | NewExpression)[] | undefined {
+  const named = ts.isConstructorDeclaration(callee) ? callee.parent as ClassDeclaration : callee;
+  if (!named.name || !ts.isSourceFile(named.parent)) return undefined;
+  const isBase = file.statements.some((node) => ts.isClassDeclaration(node) && baseOf(checker, node) === named);
+  if (isBase) return undefined;
+  const calls: (CallExpression | NewExpression)[] = [];
+  for (const node of mentions.get(checker.getSymbolAtLocation(named.name)!) ?? []) {
+    const { parent } = node;
+    if ((ts.isCallExpression(parent) || ts.isNewExpression(parent)) && parent.expression === node) calls.push(parent);
+    else if (node !== named.name && !ts.isTypeReferenceNode(parent)) return undefined;
+  }
+  return calls;
+}
+
+// ---------------------------------------------------------------- one implementation left
+
+/** `const listen = denoListen`: the function takes the name, and the comment, that everybody knows it by. */
+function collapseAlias({ file, checker, mentions }: Source): Edit[] {
+  for (const statement of file.statements) {
+    if (!ts.isVariableStatement(statement) || !(statement.declarationList.flags & ts.NodeFlags.Const)) continue;
+    const [{ name, initializer }] = statement.declarationList.declarations;
+    if (!initializer || !ts.isIdentifier(initializer) || !ts.isIdentifier(name)) continue;
+    const meaning = checker.getSymbolAtLocation(initializer), target = meaning?.valueDeclaration;
+    if (!target || !ts.isFunctionDeclaration(target)) continue;
+    return [
+      remove(statement),
+      ...document(target, statement),
+      ...mentions.get(meaning)!.map((node) => rename(node, name.text)),
+    ];
+  }
+  return [];
+}
+
+/** Gives a node another one's comment if it has none. */
+function document(node: Node, other: Node): Edit[] {
+  return comment(node) || !comment(other)
+    ? []
+    : [{ pos: node.getStart(), end: node.getStart(), text: `${comment(other)}\n` }];
+}
+
+/** Gives a node another one's comment in place of its own. */
+function describe(node: Node, other: Node): Edit[] {
+  const text = comment(other);
+  return text ? [{ pos: startOf(node), end: node.getStart(), text: `\n\n${text}\n` }] : [];
+}
+
+function comment(node: Node): string {
+  return node.getSourceFile().text.slice(startOf(node), node.getStart()).trim();
+}
+
+/** Merges an abstract class into the one class that extends it. */
+function mergeBase(source: Source): Edit[] {
+  const { file, checker, mentions } = source;
+  for (const node of file.statements.filter(ts.isClassDeclaration)) {
+    const base = baseOf(checker, node);
+    if (!base) {
+      const edits = hideProtected(source, node);
+      if (edits.length > 0) return edits;
+      continue;
+    }
+    if (
+      baseOf(checker, base) || base.typeParameters ||
+      (mentions.get(checker.getSymbolAtLocation(base.name!)!) ?? []).length !== 2
+    ) continue;
+    const own = new Map([...node.members].map((member) => [member.name?.getText() ?? "constructor", member]));
+    const inherited = [...base.members].filter((member) =>
+      !own.has(member.name?.getText() ?? "constructor") && !hasModifier(member, ts.SyntaxKind.AbstractKeyword)
+    );
+    const clash = [...base.members].some(({ name }) => name && ts.isPrivateIdentifier(name) && own.has(name.text));
+    if (
+      clash ||
+      some(
+        node,
+        (child) => ts.isPropertyAccessExpression(child) && child.expression.kind === ts.SyntaxKind.SuperKeyword,
+      )
+    ) continue;
+    const construct = mergeConstructors(
+      source,
+      base.members.find(ts.isConstructorDeclaration),
+      node.members.find(ts.isConstructorDeclaration),
+    );
+    if (construct === undefined) continue;
+    const members = [...inherited, ...node.members].filter((member) => !ts.isConstructorDeclaration(member));
+    const fields = members.filter(ts.isPropertyDeclaration);
+    const text = (member: ClassElement) => member.getFullText().trim();
+    const heritage = base.heritageClauses?.map((clause) => clause.getText()).join(" ") ?? "";
+    const parts = [
+      fields.filter(({ name }) => !ts.isPrivateIdentifier(name)).map(text).join("\n"),
+      fields.filter(({ name }) => ts.isPrivateIdentifier(name)).map(text).join("\n"),
+      construct,
+      ...members.filter((member) => !ts.isPropertyDeclaration(member)).map(text),
+    ];
+    const merged = `${comment(node) || comment(base)}\nclass ${node.name!.text} ${heritage} {\n${
+      parts.filter(Boolean).join("\n\n")
+    }\n}`;
+    return [remove(base), { ...remove(node), text: `\n\n${merged}` }];
+  }
+  return [];
+}
+
+function hasModifier(node: Node, kind: unknown): boolean {
+  return ts.canHaveModifiers(node) && ts.getModifiers(node)?.some((modifier) => modifier.kind === kind) === true;
+}
+
+/** One constructor out of two, `super(...)` replaced by what it did; `undefined` if that is not easily said. */
+function mergeConstructors(
+  source: Source,
+  base?: ConstructorDeclaration,
+  own?: ConstructorDeclaration,
+): string | undefined {
+  if (!base || !own) return (base ?? own)?.getFullText().trim().replace(/\bsuper\(\);\s*/, "") ?? "";
+  const call = own.body!.statements.find((statement) => /^super\b/.test(statement.getText()));
+  const given = call && ts.isExpressionStatement(call) && ts.isCallExpression(call.expression)
+    ? call.expression.arguments
+    : undefined;
+  if (!given || given.length !== base.parameters.length || given.some(hasEffect)) return undefined;
+  const edits = base.parameters.flatMap((parameter, i) => substitute(source, parameter, given[i].getText()));
+  const shift = base.body!.statements.pos;
+  const text = source.text.slice(shift, base.body!.statements.end);
+  const body = apply(text, edits.map((edit) => ({ ...edit, pos: edit.pos - shift, end: edit.end - shift })));
+  const from = own.getFullStart();
+  return apply(own.getFullText(), [{ pos: call!.getStart() - from, end: call!.end - from, text: body.trim() }]).trim();
+}
+
+/** What was for subclasses is private once there are none. */
+function hideProtected({ file, checker }: Source, node: ClassDeclaration): Edit[] {
+  if (file.statements.some((other) => ts.isClassDeclaration(other) && baseOf(checker, other) === node)) return [];
+  for (const member of node.members) {
+    const modifier = ts.canHaveModifiers(member) &&
+      ts.getModifiers(member)?.find(({ kind }) => kind === ts.SyntaxKind.ProtectedKeyword);
+    if (!modifier || !member.name || hasModifier(member, ts.SyntaxKind.AbstractKeyword)) continue;
+    const name = `#${member.name.getText()}`;
+    if (node.members.some((other) => other.name?.getText() === name)) continue;
+    const edits: Edit[] = [{ pos: modifier.getStart(), end: modifier.end + 1, text: "" }, replace(member.name, name)];
+    each(node, (child) => {
+      if (
+        ts.isPropertyAccessExpression(child) && checker.getSymbolAtLocation(child.name)?.valueDeclaration === member
+      ) {
+        edits.push(replace(child.name, name));
+      }
+    });
+    return edits;
+  }
+  return [];
+}
+
+/** An interface with one class behind it: the class takes its name and its comments. */
+function collapseInterface({ file, checker, mentions }: Source): Edit[] {
+  for (const shape of file.statements.filter(ts.isInterfaceDeclaration)) {
+    const meaning = checker.getSymbolAtLocation(shape.name)!;
+    const users = (mentions.get(meaning) ?? []).filter((node) => ts.isHeritageClause(node.parent.parent));
+    const [user] = users, node = user?.parent.parent.parent;
+    if (users.length !== 1 || !node || !ts.isClassDeclaration(node) || !node.name) continue;
+    if (
+      some(file, (child) => ts.isObjectLiteralExpression(child) && checker.getContextualType(child)?.symbol === meaning)
+    ) continue;
+    const clause = user.parent.parent;
+    const edits = [remove(shape), ...describe(node, shape), { pos: clause.pos, end: clause.end, text: "" }];
+    for (const member of node.members) {
+      const promised = shape.members.find(({ name }) => name && name.getText() === member.name?.getText());
+      if (promised) edits.push(...document(member, promised));
+    }
+    edits.push(
+      ...mentions.get(checker.getSymbolAtLocation(node.name)!)!.map((mention) => rename(mention, shape.name.text)),
+    );
+    return edits;
+  }
+  return [];
+}
+
+/** A private method of one line that stood for a choice: its body takes the place of its calls. */
+function inlineMethod({ file, checker }: Source): Edit[] {
+  for (
+    const method of file.statements.filter(ts.isClassDeclaration).flatMap((node) => [...node.members]).filter(
+      ts.isMethodDeclaration,
+    )
+  ) {
+    if (!ts.isPrivateIdentifier(method.name) || method.body?.statements.length === 0 || method.modifiers) continue;
+    const uses: PropertyAccessExpression[] = [];
+    each(method.parent, (child) => {
+      const isUse = ts.isPropertyAccessExpression(child) &&
+        checker.getSymbolAtLocation(child.name)?.valueDeclaration === method;
+      if (isUse) uses.push(child);
+    });
+    const texts = uses.map((use) => inlined(method, use));
+    if (texts.length > 0 && texts.every((edit) => edit !== undefined)) return [remove(method), ...texts];
+  }
+  return [];
+}
+
+function inlined(method: MethodDeclaration, use: PropertyAccessExpression): Edit | undefined {
+  const call = use.parent;
+  if (!ts.isCallExpression(call) || call.expression !== use || use.expression.kind !== ts.SyntaxKind.ThisKeyword) {
+    return undefined;
+  }
+  if (method.parameters.some((parameter, i) => parameter.name.getText() !== call.arguments[i]?.getText())) {
+    return undefined;
+  }
+  const statements = method.body!.statements, [first] = statements;
+  if (ts.isReturnStatement(call.parent) && ts.isBlock(call.parent.parent)) {
+    return statements.length > 6
+      ? undefined
+      : { ...replace(call.parent, method.body!.getFullText().trim().slice(1, -1).trim()) };
+  }
+  if (statements.length > 1) return undefined;
+  if (ts.isExpressionStatement(call.parent)) {
+    return ts.isExpressionStatement(first) ? replace(call.parent, first.getText()) : undefined;
+  }
+  return ts.isReturnStatement(first) && first.expression
+    ? replace(call, parenthesized(first.expression, call))
+    : undefined;
+}
+
+// ---------------------------------------------------------------- comments and layout
+
+/** Makes the comments speak of one runtime, as the code does now. */
+function adapt(text: string): string {
+  const { file } = parse(text);
+  const edits: Edit[] = [];
+  let from = 0;
+  for (const { pos, end } of commentsOf(file)) {
+    if (pos < from) continue;
+    const comment = text.slice(pos, end).replaceAll("scripts/", "");
+    const kept = options.runtime ? forRuntime(comment) : comment;
+    edits.push({ pos, end, text: kept });
+    from = end;
+  }
+  return apply(text, edits);
+}
+
+/** Every comment; lines that begin with `//` and follow one another are one. */
+function commentsOf(file: SourceFile): { pos: number; end: number }[] {
+  const found = new Map<number, { pos: number; end: number }>();
+  (function visit(node: Node): void {
+    if (node.kind >= ts.SyntaxKind.FirstJSDocNode && node.kind <= ts.SyntaxKind.LastJSDocNode) return;
+    const ranges = [
+      ...ts.getTrailingCommentRanges(file.text, node.pos) ?? [],
+      ...ts.getLeadingCommentRanges(file.text, node.pos) ?? [],
+    ];
+    for (const { pos, end } of node.pos === node.end && node.kind !== ts.SyntaxKind.EndOfFileToken ? [] : ranges) {
+      found.set(pos, { pos, end });
+    }
+    node.getChildren(file).forEach(visit);
+  })(file);
+  const merged: { pos: number; end: number }[] = [];
+  for (const range of [...found.values()].sort((a, b) => a.pos - b.pos)) {
+    const last = merged.at(-1);
+    const isNext = last && file.text.startsWith("//", last.pos) && file.text.startsWith("//", range.pos) &&
+      /^\n *$/.test(file.text.slice(last.end, range.pos)) && !file.text.startsWith("// SPDX", last.pos);
+    if (isNext) last.end = range.end;
+    else merged.push({ ...range });
+  }
+  return merged;
+}
+
+/** A comment without the sentences and the command lines that are about other runtimes. */
+function forRuntime(comment: string): string {
+  const others = {
+    deno: /\bDeno\b|\bdeno\b/,
+    bun: /\bBun\b|\bbun\b/,
+    node: /\bNode\b|\bnode (?=\S+\.ts)|node:(net|ffi)\b/,
+  };
+  const isOther = (text: string) =>
+    Object.entries(others).some(([name, test]) => name !== options.runtime && test.test(text));
+  if (!isOther(comment)) return comment;
+  const isBlock = comment.startsWith("/*");
+  const lines = comment.replace(/^\/\*\*? ?|\s*\*\/$/g, "").split("\n").map((line) =>
+    line.replace(/^\s*(\*|\/\/) ?/, "")
+  );
+  const blocks: string[] = [];
+  let paragraph: string[] = [];
+  const flush = () => {
+    const sentences = paragraph.join(" ").split(/(?<=[.!?]) +(?=[A-Z`])/).filter((sentence) => !isOther(sentence));
+    if (sentences.length > 0 && sentences[0]) blocks.push(...wrap(sentences.join(" "), 76));
+    paragraph = [];
+  };
+  for (const line of lines) {
+    if (/^\S/.test(line) && !line.startsWith("|")) paragraph.push(line);
+    else {
+      flush();
+      const command = line.split(/\s+or: +/).filter((part) => !isOther(part)).map((part) => part.trim());
+      if (!line.trim()) blocks.push("");
+      else if (command.length > 0) blocks.push(line.includes(" or: ") ? `  ${command[0]}` : line);
+    }
+  }
+  flush();
+  const text = blocks.join("\n").trim().replace(/\n{3,}/g, "\n\n");
+  if (!text) return "";
+  if (!isBlock) return text.split("\n").map((line) => `// ${line}`).join("\n");
+  return text.includes("\n")
+    ? `/**\n${text.split("\n").map((line) => ` * ${line}`.trimEnd()).join("\n")}\n */`
+    : `/** ${text} */`;
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1)!;
+    if (line && line.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = line ? `${line} ${word}` : word;
+  }
+  return lines;
+}
+
+/**
+ * Puts the script first, and makes it a function if classes or variables stand below it: those exist once they have
+ * been reached, so the call is the last line.
+ */
+function layOut(text: string): string {
+  const { file } = parse(text);
+  const mark = file.statements.findIndex(ts.isDebuggerStatement);
+  const imports = file.statements.filter(ts.isImportDeclaration);
+  const lessonStart = imports.at(-1)?.end ?? 0;
+  const head = text.slice(0, lessonStart).trim();
+  const lesson = text.slice(lessonStart, startOf(file.statements[mark])).trim();
+  const modules = text.slice(file.statements[mark].end).trim();
+  const needsFunction = file.statements.slice(mark).some((node) =>
+    ts.isClassDeclaration(node) || ts.isVariableStatement(node)
+  );
+  if (!needsFunction) return [head, lesson, modules].join("\n\n");
+  const isAsync = file.statements.slice(imports.length, mark).some(awaits);
+  const signature = isAsync ? "async function main(): Promise<void>" : "function main(): void";
+  return [head, `${signature} {\n${lesson}\n}`, modules, isAsync ? "await main();" : "main();"].join("\n\n");
+}
+
+function awaits(node: Node): boolean {
+  if (ts.isFunctionLike(node) || ts.isClassLike(node)) return false;
+  return ts.isAwaitExpression(node) || (ts.isForOfStatement(node) && node.awaitModifier !== undefined) ||
+    ts.forEachChild(node, (child) => awaits(child) || undefined) === true;
+}
+
+/** Formats by `deno fmt`'s own rules, whatever the folder's settings are; now and then it takes a second time. */
+function format(text: string): string {
+  for (;;) {
+    const { status, stdout, stderr } = spawnSync(process.execPath, ["fmt", "--no-config", "--ext=ts", "-"], {
+      input: text,
+      encoding: "utf8",
+    });
+    if (status !== 0) fail(`cannot format ${script}`, stderr.trim() || "deno fmt failed");
+    if (stdout === text) return text;
+    text = stdout;
+  }
+}
