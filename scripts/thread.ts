@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Threads that block: `recv` and `send` without `await`, in a Worker.
+ *
+ * What is real here: a thread of the operating system for every Worker, straight-line code in it, and a `recv` that
+ * puts it to sleep (`Atomics.wait`, which is futex(2)) until there is something to return.
+ *
+ * What stands in for the kernel: the main thread. In every runtime a socket belongs to the thread that accepted it,
+ * so the main thread moves the bytes between the sockets and a mailbox for each thread, in memory that both see. Its
+ * inbox and outbox are what a socket's two buffers are in the kernel; ringing the bell is the system call.
+ */
+
+import process from "node:process";
+import { URL } from "node:url";
+import { isMainThread, Worker, workerData } from "node:worker_threads";
+import { burnRate, type Connections, joinLog, type LogSettings, logSettings } from "./program.ts";
+import { type Connection, errorCode, outOfDescriptors, READ, WRITE } from "./shim.ts";
+
+/** How many bytes fit into an inbox, or an outbox. */
+const BOX = 65_536;
+/** The words a mailbox begins with, by index. One side changes them, the other may sleep until they change. */
+const STATE = 0, RUNG = 1, INBOX = 2, OUTBOX = 3, FAILURE = 4, ID = 5, WORDS = 8;
+/** STATE: the thread is starting, waits for a connection, serves one, or wants that closed. */
+const STARTING = 0, FREE = 1, BUSY = 2, CLOSING = 3;
+/** INBOX: how many bytes are in it (0 is the end of the stream), or taken, or taken and the main thread knows it. */
+const TAKEN = -1, WANTED = -2;
+/** INBOX or OUTBOX: the connection is broken. OUTBOX is otherwise how many bytes have yet to be sent. */
+const FAILED = -3;
+
+/** What a thread is told when it starts. */
+interface ThreadData {
+  name: string;
+  options: unknown;
+  log: LogSettings;
+  burnRate: number;
+  memory: SharedArrayBuffer;
+  bell: Int32Array;
+}
+
+/** The memory that a thread shares with the main thread. */
+class Mailbox {
+  readonly words: Int32Array;
+  readonly inbox: Uint8Array;
+  readonly outbox: Uint8Array;
+  /** Why the connection is broken: FAILURE says how many bytes that is. */
+  readonly failure: Uint8Array;
+
+  constructor(memory: SharedArrayBuffer) {
+    this.words = new Int32Array(memory, 0, WORDS);
+    this.inbox = new Uint8Array(memory, 4 * WORDS, BOX);
+    this.outbox = new Uint8Array(memory, 4 * WORDS + BOX, BOX);
+    this.failure = new Uint8Array(memory, 4 * WORDS + 2 * BOX);
+  }
+
+  static allocate(): SharedArrayBuffer {
+    return new SharedArrayBuffer(4 * WORDS + 2 * BOX + 1024);
+  }
+
+  get(word: number): number {
+    return Atomics.load(this.words, word);
+  }
+
+  set(word: number, value: number): void {
+    Atomics.store(this.words, word, value);
+  }
+
+  /** Changes a word, and wakes the thread if that is what it sleeps on. */
+  wake(word: number, value: number): void {
+    this.set(word, value);
+    Atomics.notify(this.words, word);
+  }
+
+  /** Sleeps as long as a word has this value. A wake-up can be stale, hence the loop. */
+  sleep(word: number, value: number): void {
+    while (this.get(word) === value) Atomics.wait(this.words, word, value);
+  }
+}
+
+// ---------------------------------------------------------------- in a thread
+
+/** What `read` returns in the main thread. A thread has no command line: it is given what `Threads` was given. */
+export function sharedOptions<T>(read: () => T): T {
+  return isMainThread ? read() : (workerData as ThreadData).options as T;
+}
+
+/** The thread that this is executed in, and that `Threads` has started. */
+export class CurrentThread {
+  #mailbox: Mailbox;
+  #bell: Int32Array;
+
+  constructor() {
+    const data = workerData as ThreadData;
+    joinLog(data.name, data.log);
+    if (data.burnRate > 0) burnRate(data.burnRate);
+    this.#mailbox = new Mailbox(data.memory);
+    this.#bell = data.bell;
+  }
+
+  /** Blocks until the main thread has a connection for this thread. */
+  accept(): BlockingConnection {
+    if (this.#mailbox.get(STATE) === STARTING) {
+      this.#mailbox.set(STATE, FREE);
+      this.ring();
+    }
+    this.#mailbox.sleep(STATE, FREE);
+    return new BlockingConnection(this.#mailbox.get(ID), this.#mailbox, this);
+  }
+
+  /** Asks the main thread to look into the mailbox. One bell serves all threads: only the first must wake it. */
+  ring(): void {
+    if (Atomics.exchange(this.#mailbox.words, RUNG, 1) === 1) return;
+    if (Atomics.exchange(this.#bell, 0, 1) === 0) Atomics.notify(this.#bell, 0);
+  }
+}
+
+/** A connection, for the thread that serves it: as `Connection`, but its calls block. */
+export class BlockingConnection {
+  /** Counts the connections of one server, from 1. */
+  readonly id: number;
+  #mailbox: Mailbox;
+  #thread: CurrentThread;
+  #closed = false;
+
+  constructor(id: number, mailbox: Mailbox, thread: CurrentThread) {
+    this.id = id;
+    this.#mailbox = mailbox;
+    this.#thread = thread;
+  }
+
+  /**
+   * Blocks until there are bytes, and returns them; an empty array is the end of the stream. Throws what the
+   * connection failed with, such as ECONNRESET. See recv(2).
+   */
+  recv(): Uint8Array {
+    this.#requireOpen();
+    let length = this.#mailbox.get(INBOX);
+    for (; length === TAKEN || length === WANTED; length = this.#mailbox.get(INBOX)) {
+      if (length === TAKEN) this.#thread.ring();
+      this.#mailbox.sleep(INBOX, length);
+    }
+    if (length === FAILED) throw this.#failure();
+    const data = this.#mailbox.inbox.slice(0, length);
+    // The end of the stream stays in the inbox, for whoever calls again.
+    if (length > 0) this.#mailbox.set(INBOX, TAKEN);
+    return data;
+  }
+
+  /**
+   * Sends all of `data`: send(2) in a loop, Python's `sendall`. As in C it returns once the last bytes are in the
+   * buffer, and blocks while that is full. Throws what the connection failed with.
+   */
+  send(data: Uint8Array): void {
+    this.#requireOpen();
+    for (let sent = 0; sent < data.length; sent += BOX) {
+      if (this.#flush() === FAILED) throw this.#failure();
+      const part = data.subarray(sent, sent + BOX);
+      this.#mailbox.outbox.set(part);
+      this.#mailbox.set(OUTBOX, part.length);
+      this.#thread.ring();
+    }
+  }
+
+  /** Closes both directions, after the last bytes are sent. Closing twice does nothing. See close(2). */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#flush();
+    this.#mailbox.set(STATE, CLOSING);
+    this.#thread.ring();
+    this.#mailbox.sleep(STATE, CLOSING);
+  }
+
+  /** Blocks until the outbox is empty (0) or the connection broken (FAILED). */
+  #flush(): number {
+    let length = this.#mailbox.get(OUTBOX);
+    for (; length > 0; length = this.#mailbox.get(OUTBOX)) this.#mailbox.sleep(OUTBOX, length);
+    return length;
+  }
+
+  #requireOpen(): void {
+    // The mailbox may be another connection's by now.
+    if (this.#closed) throw new Error("the connection is closed");
+  }
+
+  #failure(): Error {
+    const text = new TextDecoder().decode(this.#mailbox.failure.slice(0, this.#mailbox.get(FAILURE)));
+    const [code, message] = text.split("\n");
+    return Object.assign(new Error(message), { code });
+  }
+}
+
+// ---------------------------------------------------------------- in the main thread
+
+/** The descriptors to be had before a thread is started: it needs up to 6, and some more while it loads its code. */
+const THREAD_DESCRIPTORS = 16;
+
+/** The threads that a script has started, all of which ring the same bell. */
+export class Threads {
+  #script: string;
+  #options: { work: number };
+  #threads = new Set<Thread>();
+  #bell = new Int32Array(new SharedArrayBuffer(4));
+  #oneEnded = () => {};
+
+  /** Each thread runs `script`, a module's `import.meta.url`, and finds `options` there by `sharedOptions`. */
+  constructor(script: string, options: { work: number }) {
+    this.#script = script;
+    this.#options = options;
+    this.#answer();
+  }
+
+  get size(): number {
+    return this.#threads.size;
+  }
+
+  get names(): string[] {
+    return [...this.#threads].map(({ name }) => name);
+  }
+
+  /**
+   * Starts a thread and waits until it runs, as Python's `Thread.start` does. Throws if it can't be had, such as
+   * EMFILE when no descriptors are left for it (in which case a runtime may end the process, if it got that far).
+   */
+  async start(name: string): Promise<Thread> {
+    const error = this.outOfDescriptors();
+    if (error) throw error;
+    const thread = new Thread(this.#script, {
+      name,
+      options: this.#options,
+      log: logSettings(),
+      burnRate: this.#options.work > 0 ? burnRate() : 0,
+      memory: Mailbox.allocate(),
+      bell: this.#bell,
+    });
+    this.#threads.add(thread);
+    thread.ended.then(() => {
+      this.#threads.delete(thread);
+      this.#oneEnded();
+    });
+    await thread.started;
+    return thread;
+  }
+
+  /** Resolves when the next of the threads has ended. */
+  oneEnds(): Promise<void> {
+    return new Promise((resolve) => this.#oneEnded = resolve);
+  }
+
+  /** Why another thread could not be started now, or `undefined` if it could. */
+  outOfDescriptors(): unknown {
+    return outOfDescriptors(THREAD_DESCRIPTORS);
+  }
+
+  /** Serves all that have rung, and sleeps until the bell is rung again. */
+  async #answer(): Promise<void> {
+    for (;;) {
+      Atomics.store(this.#bell, 0, 0);
+      for (const thread of this.#threads) thread.answer();
+      const rung = Atomics.waitAsync(this.#bell, 0, 0);
+      // Rung again already: the sockets have their turn first.
+      await (rung.async ? rung.value : new Promise((resolve) => setImmediate(resolve)));
+    }
+  }
+}
+
+/** A thread, as the main thread sees it. */
+export class Thread {
+  readonly name: string;
+  /** Resolves when the thread runs; rejects if it never does. */
+  readonly started: Promise<void>;
+  /** Resolves when the thread has ended, for whatever reason. */
+  readonly ended: Promise<void>;
+  #mailbox: Mailbox;
+  #onStarted = () => {};
+  #served: { resolve(): void; reject(error: unknown): void } | null = null;
+  #connection: Connection | null = null;
+  #connections: Connections<Connection> | null = null;
+  /** What has left the outbox, but not all of it has been sent. */
+  #unsent: Uint8Array | null = null;
+  /** What has been received, and has no place in the inbox yet. */
+  #unread: Uint8Array | null = null;
+
+  constructor(script: string, data: ThreadData) {
+    this.name = data.name;
+    this.#mailbox = new Mailbox(data.memory);
+    const worker = new Worker(new URL(script), { name: data.name, workerData: data });
+    let failure: unknown;
+    worker.on("error", (error: unknown) => failure = error);
+    this.ended = new Promise((resolve) => {
+      worker.on("exit", (code: number) => {
+        this.#hangUp(failure ?? new Error(`it ended with exit code ${code}`));
+        resolve();
+      });
+    });
+    this.started = new Promise((resolve, reject) => {
+      this.#onStarted = resolve;
+      this.ended.then(() => reject(failure ?? new Error("it ended at once")));
+    });
+  }
+
+  /**
+   * Has the thread serve a connection, which is one of `connections` meanwhile. Resolves when the thread has closed
+   * it; rejects if the thread has died, which closes it too.
+   */
+  serve(connection: Connection, connections: Connections<Connection>): Promise<void> {
+    connections.add(connection);
+    this.#connection = connection;
+    this.#connections = connections;
+    this.#mailbox.set(ID, connection.id);
+    this.#mailbox.set(INBOX, TAKEN);
+    this.#mailbox.set(OUTBOX, 0);
+    this.#mailbox.wake(STATE, BUSY);
+    connection.onReadable = connection.onWritable = () => this.#work();
+    return new Promise((resolve, reject) => {
+      this.#served = { resolve, reject };
+      this.#work();
+    });
+  }
+
+  /** Does what the thread has asked for since it was last called. */
+  answer(): void {
+    if (Atomics.exchange(this.#mailbox.words, RUNG, 0) === 0) return;
+    if (this.#connection) this.#work();
+    else this.#onStarted();
+  }
+
+  /** Moves bytes as far as socket and mailbox let it: when the thread rings, and when its socket is ready. */
+  #work(): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    try {
+      this.#send(connection);
+    } catch (error) {
+      this.#fail(OUTBOX, error);
+    }
+    try {
+      this.#recv(connection);
+    } catch (error) {
+      this.#fail(INBOX, error);
+    }
+    if (this.#mailbox.get(STATE) !== CLOSING) return;
+    this.#hangUp();
+    this.#mailbox.wake(STATE, FREE);
+  }
+
+  #send(connection: Connection): void {
+    const length = this.#mailbox.get(OUTBOX);
+    if (length <= 0) return;
+    // A copy: a runtime may keep what it is given for a while, and needn't take shared memory.
+    this.#unsent ??= this.#mailbox.outbox.slice(0, length);
+    if (this.#unsent.length > 0) this.#unsent = this.#unsent.subarray(connection.sendNow(this.#unsent));
+    if (this.#unsent.length > 0 || !connection.ready(WRITE)) return;
+    this.#unsent = null;
+    this.#mailbox.wake(OUTBOX, 0);
+  }
+
+  #recv(connection: Connection): void {
+    const length = this.#mailbox.get(INBOX);
+    if (length !== TAKEN && length !== WANTED) return;
+    if (!this.#unread) {
+      if (connection.ready(READ)) this.#unread = connection.recvNow();
+      if (!this.#unread) return this.#mailbox.set(INBOX, WANTED);
+      this.#connections!.seen(connection);
+    }
+    const data = this.#unread.subarray(0, BOX);
+    this.#unread = this.#unread.length > BOX ? this.#unread.subarray(BOX) : null;
+    this.#mailbox.inbox.set(data);
+    this.#mailbox.wake(INBOX, data.length);
+    // One more is read meanwhile. Then the inbox is full, and the client's bytes stay in the kernel.
+    if (!this.#unread) connection.ready(READ);
+  }
+
+  #fail(word: number, error: unknown): void {
+    const text = new TextEncoder().encode(`${errorCode(error)}\n${(error as Error).message}`).subarray(0, 1024);
+    this.#mailbox.failure.set(text);
+    this.#mailbox.set(FAILURE, text.length);
+    this.#mailbox.wake(word, FAILED);
+  }
+
+  /** Closes the connection, because the thread wants that or because it has died, of `error`. */
+  #hangUp(error?: unknown): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    this.#connection = this.#unsent = this.#unread = null;
+    this.#connections!.delete(connection);
+    connection.close();
+    if (error) this.#served!.reject(error);
+    else this.#served!.resolve();
+  }
+}
+
+/** The memory of this process that is in RAM, in bytes: the resident set size of getrusage(2). */
+export function residentMemory(): number {
+  return process.memoryUsage().rss;
+}
