@@ -187,13 +187,11 @@ export const EINTR = 4, EAGAIN = 11, ENFILE = 23, EMFILE = 24, ECONNABORTED = 10
 
 const cErrnoLocation = cFunctionToAddress("__errno_location");
 
-/** `errno` of this thread, at the address where the C library keeps it. */
+/**
+ * `errno` of this thread, at the address where the C library keeps it. Between a call and reading it there may be
+ * nothing, not even a call of one of our own functions: that is where a runtime collects garbage or compiles.
+ */
 const errno = missing() ? new Int32Array(1) : new Int32Array(toArrayBuffer(toPointer(Number(cErrnoLocation())), 4));
-
-/** What a call that returned `returned` has to report. Nothing that could touch `errno` may come between. */
-function outcome(returned: number): number {
-  return returned >= 0 ? returned : -errno[0];
-}
 
 /** The name of what a call returned, such as `EMFILE` for -24; see errno(3). */
 export function errorName(returned: number): string {
@@ -275,12 +273,14 @@ const cSetsockopt = cFunction("setsockopt", "int", "int", "int", "pointer", "siz
 
 /** Creates a socket and returns its descriptor. See socket(2). */
 export function socket(family: number, type: number, protocol: number): number {
-  return outcome(cSocket(family, type, protocol));
+  const result = cSocket(family, type, protocol);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Gives a socket its address. See bind(2). */
 export function bind(fd: number, address: SocketAddress): number {
-  return outcome(cBind(fd, address.memory.pointer, address.length.ints[0]));
+  const result = cBind(fd, address.memory.pointer, address.length.ints[0]);
+  return result < 0 ? -errno[0] : result;
 }
 
 /**
@@ -288,7 +288,8 @@ export function bind(fd: number, address: SocketAddress): number {
  * the manual's section in its name, as the shim has a `listen` already. See listen(2).
  */
 export function listen2(fd: number, backlog: number): number {
-  return outcome(cListen(fd, backlog));
+  const result = cListen(fd, backlog);
+  return result < 0 ? -errno[0] : result;
 }
 
 /**
@@ -297,48 +298,57 @@ export function listen2(fd: number, backlog: number): number {
  */
 export function accept4(fd: number, peer: SocketAddress, flags: number): number {
   peer.length.ints[0] = SOCKADDR_SIZE;
-  return outcome(cAccept4(fd, peer.memory.pointer, peer.length.pointer, flags));
+  const result = cAccept4(fd, peer.memory.pointer, peer.length.pointer, flags);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Connects a socket; a non-blocking one returns -EINPROGRESS, and SO_ERROR tells once it is writable. See connect(2). */
 export function connect2(fd: number, address: SocketAddress): number {
-  return outcome(cConnect(fd, address.memory.pointer, address.length.ints[0]));
+  const result = cConnect(fd, address.memory.pointer, address.length.ints[0]);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Receives up to `size` bytes and returns how many; 0 is the end of the stream. See recv(2). */
 export function recv(fd: number, buffer: Memory, size: number, flags: number): number {
-  return outcome(cRecv(fd, buffer.pointer, size, flags));
+  const result = cRecv(fd, buffer.pointer, size, flags);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Sends up to `size` bytes and returns how many the kernel took: it may be fewer. See send(2). */
 export function send(fd: number, buffer: Memory, size: number, flags: number): number {
-  return outcome(cSend(fd, buffer.pointer, size, flags));
+  const result = cSend(fd, buffer.pointer, size, flags);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Ends one direction of a connection, or both. See shutdown(2). */
 export function shutdown(fd: number, how: number): number {
-  return outcome(cShutdown(fd, how));
+  const result = cShutdown(fd, how);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Closes a descriptor, whose number may be given out again at once. See close(2). */
 export function close(fd: number): number {
-  return outcome(cClose(fd));
+  const result = cClose(fd);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Fills in the address that a socket is bound to. See getsockname(2). */
 export function getsockname(fd: number, address: SocketAddress): number {
   address.length.ints[0] = SOCKADDR_SIZE;
-  return outcome(cGetsockname(fd, address.memory.pointer, address.length.pointer));
+  const result = cGetsockname(fd, address.memory.pointer, address.length.pointer);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Reads an option into `value`; `length` holds the size of `value` before, and of what was read after. See getsockopt(2). */
 export function getsockopt(fd: number, level: number, option: number, value: Memory, length: Memory): number {
-  return outcome(cGetsockopt(fd, level, option, value.pointer, length.pointer));
+  const result = cGetsockopt(fd, level, option, value.pointer, length.pointer);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** Sets an option to the first `size` bytes of `value`. See setsockopt(2), socket(7), tcp(7). */
 export function setsockopt(fd: number, level: number, option: number, value: Memory, size: number): number {
-  return outcome(cSetsockopt(fd, level, option, value.pointer, size));
+  const result = cSetsockopt(fd, level, option, value.pointer, size);
+  return result < 0 ? -errno[0] : result;
 }
 
 let optionMemory: Memory | undefined;
@@ -457,7 +467,8 @@ export function FD_CLR(fd: number, { ints }: Memory): void {
  * `struct timeval`. The bits of the others are cleared; returns how many are left. See select(2).
  */
 export function select(count: number, read: Memory, write: Memory, timeout: Memory): number {
-  return outcome(cSelect(count, read.pointer, write.pointer, NULL, timeout.pointer));
+  const result = cSelect(count, read.pointer, write.pointer, NULL, timeout.pointer);
+  return result < 0 ? -errno[0] : result;
 }
 
 /** What to wait for in poll(2), and what has come. */
@@ -471,7 +482,8 @@ export const POLLFD_INTS = 2;
  * are. See poll(2).
  */
 export function poll(fds: Memory, count: number, timeout: number): number {
-  return outcome(cPoll(fds.pointer, count, timeout));
+  const result = cPoll(fds.pointer, count, timeout);
+  return result < 0 ? -errno[0] : result;
 }
 
 // ---------------------------------------------------------------- epoll
@@ -503,7 +515,8 @@ export function descriptorOf({ ints }: Memory, index: number): number {
 
 /** Creates an epoll instance and returns its descriptor. See epoll_create1(2). */
 export function epoll_create1(flags: number): number {
-  return outcome(cEpollCreate1(flags));
+  const result = cEpollCreate1(flags);
+  return result < 0 ? -errno[0] : result;
 }
 
 let controlEvent: Memory | undefined;
@@ -513,7 +526,8 @@ export function epoll_ctl(epoll: number, operation: number, fd: number, events: 
   const { ints, pointer } = controlEvent ??= epollEvents(1);
   ints[0] = events;
   ints[EPOLL_EVENT_INTS - 2] = fd;
-  return outcome(cEpollCtl(epoll, operation, fd, pointer));
+  const result = cEpollCtl(epoll, operation, fd, pointer);
+  return result < 0 ? -errno[0] : result;
 }
 
 /**
@@ -521,15 +535,24 @@ export function epoll_ctl(epoll: number, operation: number, fd: number, events: 
  * Returns how many. See epoll_wait(2).
  */
 export function epoll_wait(epoll: number, events: Memory, count: number, timeout: number): number {
-  return outcome(cEpollWait(epoll, events.pointer, count, timeout));
+  const result = cEpollWait(epoll, events.pointer, count, timeout);
+  return result < 0 ? -errno[0] : result;
 }
 
 // ---------------------------------------------------------------- the runtime beside a blocking loop
+
+let lastTurn = 0;
+
+/** Whether the runtime has had no turn for 100 ms. */
+export function turnIsDue(): boolean {
+  return performance.now() - lastTurn > 100;
+}
 
 /**
  * Lets the runtime do what it can't do during a system call: run timers, and the handlers of signals. It takes a
  * turn of its event loop; nothing less serves all three.
  */
-export function runtimeTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(() => setImmediate(resolve), 0));
+export async function runtimeTurn(): Promise<void> {
+  await new Promise<void>((resolve) => setTimeout(() => setImmediate(resolve), 0));
+  lastTurn = performance.now();
 }
