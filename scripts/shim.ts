@@ -101,8 +101,12 @@ export const connect: (address: Address) => Promise<Connection> = {
   node: nodeConnect,
 }[runtime];
 
-/** `HOST:PORT`, an IPv6 host in brackets (RFC 3986, section 3.2.2). */
-export function formatAddress(host: string, port: number): string {
+/**
+ * `HOST:PORT`, an IPv6 host in brackets (RFC 3986, section 3.2.2). A client that has reset its connection before
+ * that was accepted no longer has an address.
+ */
+export function formatAddress(host: string | undefined, port: number | undefined): string {
+  if (!host) return "gone";
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
@@ -586,7 +590,7 @@ class NodeConnection extends CallbackConnection {
   constructor(socket: net.Socket, id: number) {
     super(id);
     this.#socket = socket;
-    this.peer = formatAddress(socket.remoteAddress ?? "", socket.remotePort ?? 0);
+    this.peer = formatAddress(socket.remoteAddress, socket.remotePort);
     socket.on("data", (data) => this.arrived(data as Uint8Array));
     socket.on("end", () => this.ended());
     socket.on("error", (error) => this.failed(error));
