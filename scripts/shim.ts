@@ -30,7 +30,7 @@ export interface Address {
 
 /** What `listen` takes beside the address. */
 export interface ListenOptions extends Address {
-  /** Let several sockets listen on one port (SO_REUSEPORT in socket(7)). */
+  /** Let several sockets listen on one port (SO_REUSEPORT in socket(7)): for `listenReusePort`. */
   reusePort?: boolean;
   /** Told of a failed accept, which costs that one connection and nothing else. */
   onError?: (error: unknown) => void;
@@ -94,6 +94,16 @@ export const listen: (options: ListenOptions) => Promise<Server> = {
   node: nodeListen,
 }[runtime];
 
+/**
+ * As `listen`, for sockets that share a port by `reusePort`. Under Deno it is the Node adapter, on Deno's own
+ * node:net: `Deno.listen` wants the flag --unstable-net for this.
+ */
+export const listenReusePort: (options: ListenOptions) => Promise<Server> = {
+  deno: nodeListen,
+  bun: bunListen,
+  node: nodeListen,
+}[runtime];
+
 /** Connects to a server: socket(2) and connect(2). Throws if nobody listens there (ECONNREFUSED). */
 export const connect: (address: Address) => Promise<Connection> = {
   deno: denoConnect,
@@ -119,8 +129,8 @@ function ignore() {}
 
 // ---------------------------------------------------------------- Deno
 
-async function denoListen({ host, port, reusePort, onError = ignore }: ListenOptions): Promise<Server> {
-  return new DenoServer(await Deno.listen({ hostname: host, port, reusePort }), onError);
+async function denoListen({ host, port, onError = ignore }: ListenOptions): Promise<Server> {
+  return new DenoServer(await Deno.listen({ hostname: host, port }), onError);
 }
 
 async function denoConnect({ host, port }: Address): Promise<Connection> {
