@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The load generator of bench.ts: many clients in one process, which check every byte that comes back.
+ *
+ * What it takes care of, since a benchmark that doesn't can show whatever one likes:
+ *
+ * - It is a process of its own, and on Linux it makes its system calls itself (epoll, edge-triggered): the server is
+ *   to be the bottleneck. The CPU time of both is in the result, so that one can see whether it was.
+ * - Each connection sends random bytes from a place of its own in a long table, so a byte that is lost, changed or out
+ *   of order is noticed. It ends the run: a wrong echo has no speed.
+ * - How fast and how late are two questions, asked one after the other. First every reply is answered with the next
+ *   message, which finds the rate. Then messages are sent on a timetable, at a share of that rate, whether or not
+ *   there were replies; and latency counts from the timetable. Otherwise a server that stalls for a second would
+ *   keep the client from sending, and delay one message instead of the thousands that should have been on their way
+ *   (this is called coordinated omission).
+ *
+ * The result is a line of JSON.
+ *
+ *   deno run -A scripts/load.ts --connections 100      or: bun scripts/load.ts      or: node scripts/load.ts
+ *   while one of the servers is running with --quiet --messages 0
+ */
+
+import { Buffer } from "node:buffer";
+import { readFileSync } from "node:fs";
+import process from "node:process";
+import { explain, fail, parseOptions } from "./program.ts";
+import { Selector } from "./selector.ts";
+import { connect, type Connection, READ, WRITE } from "./shim.ts";
+import * as sys from "./sys.ts";
+
+const options = parseOptions({
+  about: "Many clients at once: how fast a server echoes, how late, and whether every byte is right.",
+  example: "scripts/epoll.ts --quiet in another terminal, then this",
+  options: {
+    host: ["127.0.0.1", "address to connect to"],
+    port: [9999, "port to connect to", 1, 65_535],
+    connections: [50, "connections that send", 1],
+    idle: [0, "connections beside them that are silent"],
+    slow: [0, "connections beside them that send and never read"],
+    size: [64, "bytes in a message", 1, 1 << 20],
+    inflight: [1, "messages on their way per connection", 1, 1000],
+    milliseconds: [1000, "duration of each part of the measurement", 1],
+    pace: [50, "rate when latency is measured, in percent of the highest; 0 = don't measure it", 0, 100],
+    pid: [0, "process of the server, to report its CPU time, memory and threads (Linux)"],
+  },
+});
+
+/** What a run has shown. bench.ts reads it. */
+export interface LoadResult {
+  /** Connections that were served, of those that send. */
+  served: number;
+  /** Messages per second. */
+  rate: number;
+  /** Microseconds from connect to the first reply, the median. */
+  firstReply: number;
+  /** Microseconds from when a message was to be sent to its reply: 50, 99, 99.9 % of them took no longer. */
+  latency: [number, number, number] | null;
+  /** CPU seconds of this process per second: 1 is one core. */
+  generator: number;
+  /** Which share of the connections waited for this process, on average. The others waited for the server. */
+  backlog: number;
+  server: {
+    /** CPU seconds per second, as above. */
+    load: number;
+    /** Microseconds of CPU per message, which are seconds per million messages: in the program, in the kernel. */
+    user: number;
+    system: number;
+    /** Megabytes: at most, and for each connection. */
+    peak: number;
+    perConnection: number;
+    threads: number;
+  } | null;
+}
+
+// ---------------------------------------------------------------- what is sent
+
+/** The most that is received at once. */
+const BUFFER = 65_536;
+const { size } = options;
+
+/** The table holds so many messages, after which it starts again. Not a power of two, as numbers in a program are. */
+const messagesInTable = Math.max(7, Math.min(1021, Math.floor((4 << 20) / size)));
+const period = messagesInTable * size;
+/** The most that is sent at once. So much of the table's start follows its end, so that no piece has a gap. */
+const chunk = Math.max(BUFFER, size * options.inflight);
+
+/** Random bytes, the same in every run (xorshift). */
+function fillTable(table: Uint8Array): void {
+  let x = 0x9e3779b9;
+  for (let i = 0; i < table.length; i++) {
+    x ^= x << 13, x ^= x >>> 17, x ^= x << 5;
+    table[i] = i < period ? x >>> 24 : table[i - period];
+  }
+}
+
+/** Whether `data` is what the table holds from `position` on. */
+function matches(data: Uint8Array, table: Uint8Array, position: number): boolean {
+  // For a few bytes a loop is faster than the call.
+  if (data.length > 256) return Buffer.compare(data, table.subarray(position, position + data.length)) === 0;
+  for (let i = 0; i < data.length; i++) if (data[i] !== table[position + i]) return false;
+  return true;
+}
+
+// ---------------------------------------------------------------- sockets
+
+/** A connected socket, as the clients need it. */
+interface Link {
+  /** The client that it belongs to. */
+  client: Client;
+  /** Sends bytes from the table and returns how many could be sent now. */
+  send(position: number, length: number): number;
+  /** What has arrived, valid until the next call; `null` if nothing has. Empty at the end of the stream. */
+  recv(): Uint8Array | null;
+  /** Whether there can be more right after a `recv`. */
+  more: boolean;
+}
+
+/** A way to open sockets and to wait for them. */
+interface Sockets {
+  readonly table: Uint8Array;
+  open(client: Client): Promise<Link> | Link;
+  /** Starts to report when a socket is ready. */
+  watch(link: Link): void;
+  /** Those that are ready, after at most so many milliseconds. */
+  wait(milliseconds: number): Promise<Link[]> | Link[];
+}
+
+const MSG_DONTWAIT = 0x40;
+
+/** Sockets through system calls. */
+async function systemSockets(): Promise<Sockets> {
+  const address = await sys.resolveAddress(options);
+  const epoll = sys.must(sys.epoll_create1(0));
+  const events = sys.epollEvents(1024), buffer = sys.memory(BUFFER);
+  const table = sys.memory((period + chunk + 3) & ~3);
+  fillTable(table.bytes);
+  const pieces = Array.from({ length: messagesInTable }, (_, i) => sys.part(table, i * size, size));
+  const links: (Link & { fd: number })[] = [];
+  const timeout = sys.memory(16);
+  timeout.ints[0] = 5; // A struct timeval: seconds, and microseconds after 8 bytes.
+
+  return {
+    table: table.bytes,
+    open(client) {
+      const fd = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
+      sys.must(sys.setsockopt(fd, sys.SOL_SOCKET, sys.SO_SNDTIMEO, timeout, 16));
+      sys.must(sys.setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
+      sys.must(sys.connect2(fd, address));
+      return links[fd] = {
+        fd,
+        client,
+        more: false,
+        send(position, length) {
+          const piece = pieces[position / size] ?? sys.part(table, position, 4);
+          const sent = sys.send(fd, piece, length, MSG_DONTWAIT);
+          return sent === -sys.EAGAIN ? 0 : sys.must(sent);
+        },
+        recv() {
+          const length = sys.recv(fd, buffer, BUFFER, MSG_DONTWAIT);
+          this.more = length === BUFFER;
+          return length === -sys.EAGAIN ? null : buffer.bytes.subarray(0, sys.must(length));
+        },
+      };
+    },
+    watch(link) {
+      // Edge-triggered: nothing has to be changed when there is something left to be sent.
+      const { fd } = link as Link & { fd: number };
+      sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLET));
+    },
+    wait(milliseconds) {
+      const count = sys.epoll_wait(epoll, events, 1024, Math.floor(milliseconds));
+      const ready: Link[] = [];
+      for (let i = 0; i < count; i++) ready.push(links[sys.descriptorOf(events, i)]);
+      return ready;
+    },
+  };
+}
+
+/** Sockets of the runtime, where there are no system calls. They are slower: so is what they measure. */
+function portableSockets(): Sockets {
+  const table = new Uint8Array(period + chunk);
+  fillTable(table);
+  const selector = new Selector<Connection, Link>();
+  const connections = new Map<Link, Connection>();
+  let waiting: ReturnType<typeof selector.wait> | null = null;
+
+  return {
+    table,
+    async open(client) {
+      const connection = await connect(options);
+      const link: Link = {
+        client,
+        more: true,
+        send(position, length) {
+          const sent = connection.sendNow(table.subarray(position, position + length));
+          // What a runtime has accepted counts as sent; the interest in writing is for the rest.
+          if (watched.has(link)) selector.modify(connection, sent < length ? READ | WRITE : READ);
+          return sent;
+        },
+        recv: () => connection.recvNow(),
+      };
+      connections.set(link, connection);
+      return link;
+    },
+    watch(link) {
+      watched.add(link);
+      selector.register(connections.get(link)!, READ, link);
+    },
+    async wait(milliseconds) {
+      waiting ??= selector.wait();
+      const pause = new Promise<null>((resolve) => setTimeout(() => resolve(null), milliseconds));
+      const ready = await Promise.race([waiting, pause]);
+      if (!ready) return [];
+      waiting = null;
+      return ready.map(({ data }) => data);
+    },
+  };
+}
+
+const watched = new Set<Link>();
+
+/** Whether system calls can be made here. */
+function canCall(): boolean {
+  try {
+    return sys.close(sys.must(sys.socket(sys.AF_INET, sys.SOCK_STREAM, 0))) === 0;
+  } catch {
+    return false;
+  }
+}
+
+// ---------------------------------------------------------------- clients
+
+/** A client, and how far it has come: all in bytes since the connection was opened. */
+interface Client {
+  readonly index: number;
+  link: Link;
+  /** Where in the table it starts. */
+  readonly start: number;
+  /** What should have been sent by now, what has been, and what has come back. */
+  due: number;
+  sent: number;
+  received: number;
+}
+
+/** Sends what is due, as far as the socket takes it. */
+function flush(client: Client): void {
+  while (client.sent < client.due) {
+    const position = (client.start + client.sent) % period;
+    const sent = client.link.send(position, Math.min(client.due - client.sent, chunk));
+    if (sent === 0) return;
+    client.sent += sent;
+  }
+}
+
+/** Takes what has arrived, checks it, and returns how many messages have come back whole. */
+function receive(client: Client): number {
+  const { link } = client, before = Math.floor(client.received / size);
+  do {
+    const data = link.recv();
+    if (!data) break;
+    if (data.length === 0) throw new Error(`connection ${client.index} was closed by the server`);
+    if (
+      client.received + data.length > client.sent ||
+      !matches(data, sockets.table, (client.start + client.received) % period)
+    ) {
+      throw new Error(`connection ${client.index}: not what was sent, somewhere in the ${data.length} bytes that came \
+after ${client.received} correct ones`);
+    }
+    client.received += data.length;
+  } while (link.more);
+  return Math.floor(client.received / size) - before;
+}
+
+/** How long nothing may happen before a server is believed to do nothing, in milliseconds. */
+const PATIENCE = 2000;
+
+/**
+ * Opens connections, `together` at a time, and has each exchange one message, so that it is known to be served.
+ * Returns those that are, with the microseconds that it took.
+ */
+async function openClients(count: number, together: number): Promise<{ clients: Client[]; times: number[] }> {
+  const clients: Client[] = [], times: number[] = [];
+  for (let index = 0; index < count;) {
+    const since = performance.now(), waiting = new Set<Client>();
+    for (; waiting.size < together && index < count; index++) {
+      const client = await openClient(index);
+      sockets.watch(client.link);
+      client.due = size;
+      flush(client);
+      waiting.add(client);
+    }
+    for (let last = performance.now(); waiting.size > 0 && performance.now() - last < PATIENCE;) {
+      for (const { client } of await sockets.wait(100)) {
+        flush(client);
+        try {
+          receive(client);
+        } catch (error) {
+          // A server may turn away a client that it has no room for. What it sends must be right.
+          if (client.received > 0) throw error;
+          waiting.delete(client);
+        }
+        if (client.received < size || !waiting.delete(client)) continue;
+        clients.push(client);
+        times.push((performance.now() - since) * 1000);
+        last = performance.now();
+      }
+    }
+  }
+  return { clients, times };
+}
+
+async function openClient(index: number): Promise<Client> {
+  const client = { index, start: index * 17 % messagesInTable * size, due: 0, sent: 0, received: 0 } as Client;
+  client.link = await sockets.open(client);
+  return client;
+}
+
+/** Opens connections that send until nothing more is taken, and read nothing. */
+async function openSlow(count: number): Promise<Client[]> {
+  const clients = [];
+  for (let index = 0; index < count; index++) {
+    const client = await openClient(index);
+    client.due = Infinity;
+    // As long as the server reads on, there is room again a moment later.
+    for (let last = -1; client.sent > last; await sockets.wait(50)) {
+      last = client.sent;
+      flush(client);
+    }
+    clients.push(client);
+  }
+  return clients;
+}
+
+// ---------------------------------------------------------------- the measurement
+
+/**
+ * Answers every reply with the next message, for so many milliseconds. Returns messages per second, and which share
+ * of the connections had a reply ready for us, on average, when we looked.
+ */
+async function race(clients: Client[], milliseconds: number): Promise<{ rate: number; backlog: number }> {
+  let messages = 0, waits = 0, found = 0, now = performance.now();
+  const start = now, end = now + milliseconds;
+  for (const client of clients) {
+    client.due += size * options.inflight;
+    flush(client);
+  }
+  for (; now < end; now = performance.now()) {
+    const ready = await sockets.wait(Math.min(50, end - now + 1));
+    found += ready.length;
+    waits++;
+    for (const { client } of ready) {
+      const count = receive(client);
+      messages += count;
+      client.due += count * size;
+      flush(client);
+    }
+  }
+  return { rate: messages / (now - start) * 1000, backlog: found / waits / clients.length };
+}
+
+/**
+ * Sends messages on a timetable, `perSecond` of them, to the clients in turn; each sends as many at once as it has in
+ * flight otherwise. Returns the latency of each message in microseconds, in no order.
+ */
+async function pace(clients: Client[], perSecond: number, milliseconds: number): Promise<Float64Array> {
+  const { inflight } = options, interval = 1000 / perSecond * inflight, turns = Math.ceil(milliseconds / interval);
+  const total = turns * inflight, start = performance.now();
+  const first = new Map(clients.map((client) => [client, Math.floor(client.received / size)]));
+  const order = new Map(clients.map((client, i) => [client, i]));
+  const latencies = new Float64Array(total);
+  let turn = 0, replies = 0;
+
+  /** Notes the replies to the latest messages of a client. When they were to be sent follows from their number. */
+  function note(client: Client, count: number): void {
+    const now = performance.now() - start;
+    const last = Math.floor(client.received / size) - first.get(client)!;
+    for (let nth = last - count; nth < last; nth++) {
+      const slot = Math.floor(nth / inflight) * clients.length + order.get(client)!;
+      latencies[replies++] = (now - slot * interval) * 1000;
+    }
+  }
+
+  for (let last = start; replies < total;) {
+    const now = performance.now();
+    for (; turn < turns && turn * interval <= now - start; turn++) {
+      const client = clients[turn % clients.length];
+      client.due += size * inflight;
+      flush(client);
+    }
+    // A wait is a matter of whole milliseconds; the last one before a message is due is spent asking.
+    const pause = turn < turns ? turn * interval - (performance.now() - start) - 1 : 50;
+    for (const { client } of await sockets.wait(Math.max(0, Math.min(50, pause)))) {
+      flush(client);
+      const count = receive(client);
+      note(client, count);
+      if (count > 0) last = now;
+    }
+    if (turn === turns && now - last > PATIENCE) throw new Error(`${total - replies} messages were never answered`);
+  }
+  return latencies;
+}
+
+/** Waits for the replies that are still to come. */
+async function settle(clients: Client[]): Promise<void> {
+  const missing = () => clients.filter(({ received, due }) => received < due).length;
+  for (let last = performance.now(); missing() > 0;) {
+    for (const { client } of await sockets.wait(50)) {
+      flush(client);
+      if (receive(client) > 0) last = performance.now();
+    }
+    if (performance.now() - last > PATIENCE) {
+      throw new Error(`${missing()} connections never got all of their bytes back`);
+    }
+  }
+}
+
+// ---------------------------------------------------------------- what the server takes
+
+interface Usage {
+  /** CPU seconds in the program and in the kernel. */
+  user: number;
+  system: number;
+  /** Megabytes: now, and at most. */
+  memory: number;
+  peak: number;
+  threads: number;
+}
+
+/** What a process has taken so far, from /proc: see proc(5). `null` where there is none. */
+function usage(pid: number): Usage | null {
+  if (pid === 0 || process.platform !== "linux") return null;
+  try {
+    // The name, in brackets, may hold anything. After it: field 14 and 15 are times, in ticks of 10 ms.
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ");
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    const number = (name: string) => Number(status.match(new RegExp(`^${name}:\\s*(\\d+)`, "m"))?.[1]);
+    return {
+      user: Number(fields[11]) / 100,
+      system: Number(fields[12]) / 100,
+      memory: number("VmRSS") / 1000,
+      peak: number("VmHWM") / 1000,
+      threads: number("Threads"),
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** What is in the place that `share` (0 to 1) of all are below. */
+function quantile(sorted: ArrayLike<number>, share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+}
+
+async function measure(): Promise<LoadResult> {
+  const { milliseconds, pid } = options;
+  const atStart = usage(pid);
+  const slow = await openSlow(options.slow);
+  const idle = await openClients(options.idle, 64);
+  if (idle.clients.length < options.idle) {
+    throw new Error(`only ${idle.clients.length} of ${options.idle} idle connections are served`);
+  }
+  const { clients, times } = await openClients(options.connections, options.connections > 100 ? 64 : 1);
+  const opened = usage(pid);
+  const result: LoadResult = {
+    served: clients.length,
+    rate: 0,
+    firstReply: quantile(times.sort((a, b) => a - b), 0.5) ?? 0,
+    latency: null,
+    generator: 0,
+    backlog: 0,
+    server: null,
+  };
+  if (clients.length === 0) return result;
+
+  // The runtimes compile what runs often, so the first messages are slower.
+  await race(clients, milliseconds / 2);
+  await settle(clients);
+
+  const before = usage(pid), own = process.cpuUsage(), start = performance.now();
+  const { rate, backlog } = await race(clients, milliseconds);
+  const seconds = (performance.now() - start) / 1000, { user, system } = process.cpuUsage(own);
+  const after = usage(pid);
+  Object.assign(result, { rate, backlog, generator: (user + system) / 1e6 / seconds });
+  await settle(clients);
+
+  if (before && after && atStart && opened) {
+    const messages = rate * seconds, connections = clients.length + options.idle + slow.length;
+    result.server = {
+      load: (after.user + after.system - before.user - before.system) / seconds,
+      user: (after.user - before.user) / messages * 1e6,
+      system: (after.system - before.system) / messages * 1e6,
+      peak: after.peak,
+      perConnection: (opened.memory - atStart.memory) / connections,
+      threads: after.threads,
+    };
+  }
+  if (options.pace > 0) {
+    const latencies = (await pace(clients, result.rate * options.pace / 100, milliseconds)).sort();
+    result.latency = [quantile(latencies, 0.5), quantile(latencies, 0.99), quantile(latencies, 0.999)];
+  }
+  return result;
+}
+
+const sockets = canCall() ? await systemSockets() : portableSockets();
+try {
+  console.log(JSON.stringify(await measure()));
+  process.exit(0);
+} catch (error) {
+  fail("the run failed", explain(error));
+}
