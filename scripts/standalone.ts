@@ -29,9 +29,9 @@ import type {
   ExpressionStatement,
   FunctionDeclaration,
   Identifier,
+  ImportDeclaration,
   InterfaceDeclaration,
   MethodDeclaration,
-  NamedImports,
   NewExpression,
   Node,
   NodeArray,
@@ -44,6 +44,7 @@ import type {
   TypeElement,
 } from "npm:typescript@6.0.3";
 import { fail, parseOptions, usageError } from "./program.ts";
+import { runtime } from "./shim.ts";
 
 const runtimes = ["deno", "bun", "node"];
 /** They start the other scripts, or read them: a copy alone would be of no use. */
@@ -60,12 +61,7 @@ const options = parseOptions({
   },
 });
 
-// TypeScript 7 is a native program; 6 is the last one with an API in JavaScript. Deno alone fetches it by itself.
-const ts = await import("npm:typescript@6.0.3").then((module) => module.default).catch((error) =>
-  "Deno" in globalThis
-    ? fail("cannot load the TypeScript compiler", error)
-    : fail("needs Deno", "deno run -A scripts/standalone.ts")
-);
+const ts = await loadCompiler();
 
 const [script = ""] = options.operands;
 const scripts = readdirSync(folder).filter(isScript).map((name) => name.replace(/\.ts$/, ""));
@@ -84,6 +80,18 @@ if (options.output) {
   }
 } else {
   for (let data = new TextEncoder().encode(result); data.length > 0;) data = data.subarray(writeSync(1, data));
+}
+
+/**
+ * TypeScript's API for programs. Version 7 is a native program that has none in JavaScript yet, 6 is the last one that
+ * does. Deno fetches it when this tool runs, and no other script does; the others need it installed.
+ */
+async function loadCompiler(): Promise<typeof import("npm:typescript@6.0.3")> {
+  for (const name of ["npm:typescript@6.0.3", "typescript"]) {
+    const module = await import(name).catch(() => undefined);
+    if (module?.default.createProgram) return module.default;
+  }
+  return fail("cannot load the TypeScript compiler", "run it with Deno, or install typescript@6");
 }
 
 /** Whether a file is a script: it reads the command line. */
@@ -209,98 +217,144 @@ function removeFromList<T extends Node>(list: NodeArray<T>, unwanted: (element: 
 
 // ---------------------------------------------------------------- one file out of several
 
+/** For each module, the names that others have already taken, and what its own are called instead. */
+type Renames = Map<string, Map<string, string>>;
+/** For each module outside of the project, the names imported from it: local, and there (`type ` before a type). */
+type Imports = Map<string, Map<string, string>>;
+
 /** Puts a script and what it imports into one text: the script, `debugger` as a mark, the modules. */
 function merge(script: string): { header: string; body: string } {
-  const modules: string[] = [], visited = new Set<string>(), owners = new Map<string, string>();
-  const imports = new Map<string, Map<string, string>>();
-  let header = "", lesson = "";
-
-  function visit(name: string): void {
-    if (visited.has(name)) return;
-    visited.add(name);
-    const source = parse(readFileSync(join(folder, name), "utf8"));
-    const { file } = source;
-    for (const statement of file.statements) {
-      const from = (ts.isImportDeclaration(statement) || ts.isExportDeclaration(statement)) &&
-        statement.moduleSpecifier;
-      if (from && ts.isStringLiteral(from) && from.text.startsWith("./")) visit(from.text.slice(2));
-    }
-    const text = withoutImports(name, source, owners, imports);
-    if (name !== script) return void modules.push(text);
-    header = (ts.getLeadingCommentRanges(file.text, 0) ?? []).map(({ pos, end }) => file.text.slice(pos, end)).join(
-      "\n",
-    );
-    lesson = text;
-  }
-
+  const sources = new Map<string, Source>();
   visit(script);
-  return { header, body: [importText(imports), lesson, "debugger;", ...modules].join("\n\n") };
+  // The script has the first choice of names.
+  const names = [script, ...[...sources.keys()].filter((name) => name !== script)];
+  const renames = chooseNames(new Map(names.map((name) => [name, sources.get(name)!])));
+  const imports: Imports = new Map();
+  const texts = new Map([...sources].map(([name, source]) => [name, withoutImports(name, source, renames, imports)]));
+  const { file, text } = sources.get(script)!;
+  const comments = ts.getLeadingCommentRanges(text, file.statements[0].pos) ?? [];
+  const modules = [...texts].filter(([name]) => name !== script).map(([, text]) => text);
+  return {
+    header: comments.map(({ pos, end }) => text.slice(pos, end)).join("\n"),
+    body: [importText(imports), texts.get(script), "debugger;", ...modules].join("\n\n"),
+  };
+
+  /** A module comes after those that it imports: at module level it may use what they declare. */
+  function visit(name: string): void {
+    if (sources.has(name)) return;
+    const source = parse(readFileSync(join(folder, name), "utf8"));
+    sources.set(name, source);
+    source.file.statements.map(importedFrom).filter((from) => from.startsWith("./")).forEach((from) =>
+      visit(from.slice(2))
+    );
+    sources.delete(name);
+    sources.set(name, source);
+  }
+}
+
+/** The module that a statement imports from, or exports from; an empty string if it does neither. */
+function importedFrom(statement: Statement): string {
+  const from = (ts.isImportDeclaration(statement) || ts.isExportDeclaration(statement)) && statement.moduleSpecifier;
+  return from && ts.isStringLiteral(from) ? from.text : "";
+}
+
+/** Finds what is declared twice: `close` of sys.ts becomes `sysClose` in a script with a `close` of its own. */
+function chooseNames(sources: Map<string, Source>): Renames {
+  const taken = new Set<string>(), renames: Renames = new Map();
+  for (const [name, { file }] of sources) {
+    const own = new Map<string, string>();
+    for (const declared of file.statements.flatMap(declaredNames)) {
+      const prefix = name.replace(/\.ts$/, "");
+      if (taken.has(declared)) own.set(declared, prefix + declared[0].toUpperCase() + declared.slice(1));
+      else taken.add(declared);
+    }
+    renames.set(name, own);
+    // `sys.close` may stand where a local variable is called `close`.
+    const hasNamespace = file.statements.some((statement) =>
+      importedFrom(statement).startsWith("./") && some(statement, ts.isNamespaceImport)
+    );
+    if (hasNamespace) {
+      each(file, (node) => {
+        const { name } = node as Declaration & { name?: Node };
+        const isVariable = ts.isVariableDeclaration(node) || ts.isParameter(node) || ts.isBindingElement(node) ||
+          ts.isFunctionDeclaration(node);
+        if (isVariable && name && ts.isIdentifier(name)) taken.add(name.text);
+      });
+    }
+  }
+  return renames;
 }
 
 /** A module's own statements: no header, no rules between sections, no imports and exports. */
-function withoutImports(
-  name: string,
-  { file, text, mentions }: Source,
-  owners: Map<string, string>,
-  imports: Map<string, Map<string, string>>,
-): string {
+function withoutImports(name: string, source: Source, renames: Renames, imports: Imports): string {
+  const { file, text, mentions } = source;
   const edits: Edit[] = [];
   for (const statement of file.statements) {
     for (const { pos, end } of ts.getLeadingCommentRanges(text, startOf(statement)) ?? []) {
       if (/^\/\/ -{8}/.test(text.slice(pos, end))) edits.push({ pos, end, text: "" });
     }
-    if (ts.isImportDeclaration(statement)) {
-      const from = (statement.moduleSpecifier as { text?: string }).text ?? "", clause = statement.importClause;
-      const known = imports.get(from) ?? imports.set(from, new Map()).get(from)!;
-      const names: [local: Identifier, imported: string][] = [];
-      const type = clause?.phaseModifier === ts.SyntaxKind.TypeKeyword ? "type " : "";
-      if (clause?.name) names.push([clause.name, `${type}default`]);
-      if (clause?.namedBindings && ts.isNamespaceImport(clause.namedBindings)) {
-        names.push([clause.namedBindings.name, `${type}*`]);
-      } else if (clause?.namedBindings) {
-        for (const element of (clause.namedBindings as NamedImports).elements) {
-          const imported = (element.propertyName ?? element.name).text;
-          names.push([element.name, `${element.isTypeOnly ? "type " : type}${imported}`]);
-        }
-      }
-      for (const [local, imported] of names) {
-        const meaning = [...mentions].find(([, nodes]) => nodes.includes(local));
-        if (!from.startsWith("./")) {
-          claim(local.text, from);
-          // A value import serves for the type as well.
-          if (!known.has(local.text) || known.get(local.text)!.startsWith("type ")) known.set(local.text, imported);
-        } else if (imported.endsWith("*")) {
-          for (const node of meaning?.[1] ?? []) {
-            if (ts.isPropertyAccessExpression(node.parent)) edits.push(replace(node.parent, node.parent.name.text));
-            if (ts.isQualifiedName(node.parent)) edits.push(replace(node.parent, node.parent.right.text));
-          }
-        } else if (local.text !== imported.replace("type ", "")) {
-          edits.push(...(meaning?.[1] ?? []).map((node) => rename(node, imported.replace("type ", ""))));
-        }
-      }
-    }
+    if (ts.isImportDeclaration(statement)) edits.push(...resolveImport(source, statement, renames, imports));
     if (ts.isImportDeclaration(statement) || ts.isExportDeclaration(statement)) {
       edits.push({ ...remove(statement), pos: statement === file.statements[0] ? 0 : startOf(statement) });
-      continue;
     }
     for (const modifier of ts.canHaveModifiers(statement) ? ts.getModifiers(statement) ?? [] : []) {
       if (modifier.kind === ts.SyntaxKind.ExportKeyword) {
         edits.push({ pos: modifier.getStart(), end: modifier.end + 1, text: "" });
       }
     }
-    for (const declared of declaredNames(statement)) claim(declared, name);
+  }
+  for (const nodes of mentions.values()) {
+    const renamed = renames.get(name)!.get(nodes[0].text);
+    const isOwn = renamed && file.statements.some((statement) => declares(statement, nodes));
+    if (isOwn) edits.push(...nodes.map((node) => rename(node, renamed)));
   }
   return apply(text, edits).trim();
-
-  function claim(declared: string, owner: string): void {
-    const other = owners.get(declared);
-    if (other && other !== owner) fail(`cannot merge ${name}`, `${declared} is also declared in ${other}`);
-    owners.set(declared, owner);
-  }
 }
 
-function importText(imports: Map<string, Map<string, string>>): string {
-  return [...imports].filter(([from]) => !from.startsWith("./")).sort().flatMap(([from, names]) => {
+/** Whether one of these mentions is where a statement declares the name. */
+function declares(statement: Statement, mentions: Identifier[]): boolean {
+  return declaredNames(statement).includes(mentions[0].text) && mentions.some(({ parent }) =>
+    parent === statement ||
+    (ts.isVariableStatement(statement) && statement.declarationList.declarations.some((node) => node === parent))
+  );
+}
+
+/** Notes what a statement imports from elsewhere, or has what comes from another module called as it is there. */
+function resolveImport({ mentions }: Source, statement: ImportDeclaration, renames: Renames, imports: Imports): Edit[] {
+  const from = importedFrom(statement), clause = statement.importClause, bindings = clause?.namedBindings;
+  const type = clause?.phaseModifier === ts.SyntaxKind.TypeKeyword ? "type " : "";
+  const names: [local: Identifier, imported: string][] = [];
+  if (clause?.name) names.push([clause.name, `${type}default`]);
+  if (bindings && ts.isNamespaceImport(bindings)) names.push([bindings.name, `${type}*`]);
+  else {
+    for (const { name, propertyName, isTypeOnly } of bindings?.elements ?? []) {
+      names.push([name, `${isTypeOnly ? "type " : type}${(propertyName ?? name).text}`]);
+    }
+  }
+  if (!from.startsWith("./")) {
+    const known = imports.get(from) ?? imports.set(from, new Map()).get(from)!;
+    for (const [{ text }, imported] of names) {
+      const other = [...imports].find(([module, names]) => module !== from && names.has(text));
+      if (other) fail(`cannot merge ${script}`, `${text} is imported from ${from} and from ${other[0]}`);
+      // A value import serves for the type as well.
+      if (!known.has(text) || known.get(text)!.startsWith("type ")) known.set(text, imported);
+    }
+    return [];
+  }
+  const inModule = (name: string) => renames.get(from.slice(2))!.get(name) ?? name;
+  return names.flatMap(([local, imported]) => {
+    const mentioned = [...mentions.values()].find((nodes) => nodes.includes(local)) ?? [];
+    const name = imported.replace("type ", "");
+    if (name !== "*") return mentioned.map((node) => rename(node, inModule(name)));
+    return mentioned.flatMap(({ parent }) => {
+      if (ts.isPropertyAccessExpression(parent)) return [replace(parent, inModule(parent.name.text))];
+      return ts.isQualifiedName(parent) ? [replace(parent, inModule(parent.right.text))] : [];
+    });
+  });
+}
+
+function importText(imports: Imports): string {
+  return [...imports].sort().flatMap(([from, names]) => {
     const named: string[] = [], lines: string[] = [];
     for (const [local, imported] of names) {
       const type = imported.startsWith("type ") ? "type " : "", bare = imported.slice(type.length);
@@ -350,9 +404,10 @@ function simplify(text: string): string {
 }
 
 /** The value of an expression that is known beforehand. */
-function constant(source: Source, node: Expression): { value: string | boolean | undefined } | undefined {
+function constant(source: Source, node: Expression): { value: string | number | boolean | undefined } | undefined {
   if (ts.isParenthesizedExpression(node)) return constant(source, node.expression);
   if (ts.isStringLiteral(node)) return { value: node.text };
+  if (ts.isNumericLiteral(node)) return { value: Number(node.text) };
   if (node.kind === ts.SyntaxKind.TrueKeyword) return { value: true };
   if (node.kind === ts.SyntaxKind.FalseKeyword) return { value: false };
   if (ts.isIdentifier(node)) {
@@ -579,7 +634,7 @@ function prune({ file, checker }: Source): Edit[] {
     } else if (ts.isElementAccessExpression(node) && ts.isStringLiteral(node.argumentExpression)) {
       reachName(node.argumentExpression.text);
     } else if (ts.isIdentifier(node)) {
-      meaningOf(checker, node)?.declarations?.filter((node) => units.has(node)).forEach(reach);
+      meaningOf(checker, node)?.declarations?.map(declarationOf).filter((node) => units.has(node)).forEach(reach);
     }
     ts.forEachChild(node, visit);
   }
@@ -607,6 +662,11 @@ function prune({ file, checker }: Source): Edit[] {
     }
     return edits;
   }
+}
+
+/** The variable declaration that a name in a pattern is part of; any other declaration is its own. */
+function declarationOf(node: Node): Node {
+  return ts.isBindingElement(node) ? declarationOf(node.parent.parent) : node;
 }
 
 function isDeclaration(node: Node): node is FunctionDeclaration | ClassDeclaration | InterfaceDeclaration {
@@ -757,7 +817,7 @@ function unused(source: Source): Edit[] {
 function settle(source: Source, statement: Statement): Edit[] {
   if (!ts.isVariableStatement(statement) || statement.declarationList.declarations.length > 1) return [];
   const [variable] = statement.declarationList.declarations;
-  if (!variable.initializer || assigns(source, variable)) return [];
+  if (!variable.initializer || !ts.isIdentifier(variable.name) || assigns(source, variable)) return [];
   if (!ts.isStringLiteral(variable.initializer)) {
     return [{
       pos: statement.declarationList.getStart(),
@@ -1007,6 +1067,9 @@ function inlined(method: MethodDeclaration, use: PropertyAccessExpression): Edit
 function adapt(text: string): string {
   const { file } = parse(text);
   const edits: Edit[] = [];
+  each(file, (node) => {
+    if (ts.isStringLiteral(node) && /\bscripts\//.test(node.text)) edits.push(replace(node, runLines(node.getText())));
+  });
   let from = 0;
   for (const { pos, end } of commentsOf(file)) {
     if (pos < from) continue;
@@ -1016,6 +1079,12 @@ function adapt(text: string): string {
     from = end;
   }
   return apply(text, edits);
+}
+
+/** Command lines as they are for a copy of the script, in another folder. */
+function runLines(text: string): string {
+  const command = { deno: "deno run -A ", bun: "bun ", node: "node " }[options.runtime] ?? "$1";
+  return text.replace(/(deno run -A |bun |node )scripts\//g, command).replaceAll("scripts/", "");
 }
 
 /** Every comment; lines that begin with `//` and follow one another are one. */
@@ -1060,7 +1129,7 @@ function forRuntime(comment: string): string {
   const blocks: string[] = [];
   let paragraph: string[] = [];
   const flush = () => {
-    const sentences = paragraph.join(" ").split(/(?<=[.!?]) +(?=[A-Z`])/).filter((sentence) => !isOther(sentence));
+    const sentences = paragraph.join(" ").split(/(?<=[.!?]) +(?=[(A-Z`])/).filter((sentence) => !isOther(sentence));
     if (sentences.length > 0 && sentences[0]) blocks.push(...wrap(sentences.join(" "), 76));
     paragraph = [];
   };
@@ -1108,9 +1177,10 @@ function layOut(text: string): string {
     ts.isClassDeclaration(node) || ts.isVariableStatement(node)
   );
   if (!needsFunction) return [head, lesson, modules].join("\n\n");
+  const name = file.statements.some((node) => declaredNames(node).includes("main")) ? "run" : "main";
   const isAsync = file.statements.slice(imports.length, mark).some(awaits);
-  const signature = isAsync ? "async function main(): Promise<void>" : "function main(): void";
-  return [head, `${signature} {\n${lesson}\n}`, modules, isAsync ? "await main();" : "main();"].join("\n\n");
+  const signature = isAsync ? `async function ${name}(): Promise<void>` : `function ${name}(): void`;
+  return [head, `${signature} {\n${lesson}\n}`, modules, `${isAsync ? "await " : ""}${name}();`].join("\n\n");
 }
 
 function awaits(node: Node): boolean {
@@ -1121,11 +1191,13 @@ function awaits(node: Node): boolean {
 
 /** Formats by `deno fmt`'s own rules, whatever the folder's settings are; now and then it takes a second time. */
 function format(text: string): string {
+  const deno = runtime === "deno" ? process.execPath : "deno";
   for (;;) {
-    const { status, stdout, stderr } = spawnSync(process.execPath, ["fmt", "--no-config", "--ext=ts", "-"], {
+    const { error, status, stdout, stderr } = spawnSync(deno, ["fmt", "--no-config", "--ext=ts", "-"], {
       input: text,
       encoding: "utf8",
     });
+    if (error) fail("cannot run deno fmt", error);
     if (status !== 0) fail(`cannot format ${script}`, stderr.trim() || "deno fmt failed");
     if (stdout === text) return text;
     text = stdout;
