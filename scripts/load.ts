@@ -305,6 +305,8 @@ async function openClients(count: number, together: number): Promise<{ clients: 
         last = performance.now();
       }
     }
+    // If one has to wait, so will the next: it is enough to wait for all of them once.
+    if (waiting.size > 0) together = count;
   }
   return { clients, times };
 }

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""A pool of threads, as in scripts/pool.ts: for bench.ts to compare with. pool.py THREADS"""
+
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+
+def serve(connection):
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            while data := connection.recv(16384):
+                connection.sendall(data)
+        except OSError:
+            pass  # It costs this connection alone.
+
+
+pool = ThreadPoolExecutor(int(sys.argv[1]))
+with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+    print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        pool.submit(serve, connection)
