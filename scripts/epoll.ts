@@ -125,7 +125,7 @@ function receive(client: Client): void {
   if (size < 0) return abort(client, size);
   if (size === 0) return close(client);
   open.seen(client);
-  log("recv", id, buffer.bytes.subarray(0, size));
+  if (!options.quiet) log("recv", id, buffer.bytes.subarray(0, size));
   const sent = sys.send(fd, buffer, size, 0);
   if (sent === size) return finish(client);
   if (sent < 0 && sent !== -sys.EAGAIN) return abort(client, sent);
