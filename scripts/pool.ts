@@ -79,12 +79,13 @@ async function main(): Promise<void> {
     // their own accord, and Deno's shim accepts the first in line, so that part of the backlog is not the kernel's.)
     while (!server.ready(READ)) await new Promise<void>((resolve) => server.onReadable = resolve);
     const since = performance.now();
-    if (free.length === 0) log("wait", 0, `a client waits until one of ${options.workers} threads is free`);
+    const mustWait = free.length === 0;
+    if (mustWait) log("wait", 0, `a client waits until one of ${options.workers} threads is free`);
     while (free.length === 0) await new Promise<void>((resolve) => onFree = resolve);
     const connection = server.acceptNow();
     if (!connection) break;
-    const waited = performance.now() - since;
-    log("accept", connection.id, connection.peer, ...waited > 1 ? [`first in line for ${waited.toFixed(1)} ms`] : []);
+    const waited = mustWait ? [`first in line for ${(performance.now() - since).toFixed(1)} ms`] : [];
+    log("accept", connection.id, connection.peer, ...waited);
 
     const thread = free.shift()!;
     // Not awaited: the thread runs, and this loop goes back to waiting.

@@ -56,12 +56,13 @@ async function main(): Promise<void> {
     // of their own accord, and Deno's shim accepts the first in line, so that part of the backlog is not the kernel's.)
     while (!server.ready(READ)) await new Promise<void>((resolve) => server.onReadable = resolve);
     const since = performance.now();
-    if (full()) log("wait", 0, `a client waits until one of ${threads.size} threads ends`);
+    const mustWait = full();
+    if (mustWait) log("wait", 0, `a client waits until one of ${threads.size} threads ends`);
     while (full()) await threads.oneEnds();
     const connection = server.acceptNow();
     if (!connection) break;
-    const waited = performance.now() - since;
-    log("accept", connection.id, connection.peer, ...waited > 1 ? [`first in line for ${waited.toFixed(1)} ms`] : []);
+    const waited = mustWait ? [`first in line for ${(performance.now() - since).toFixed(1)} ms`] : [];
+    log("accept", connection.id, connection.peer, ...waited);
 
     const memory = residentMemory(), start = performance.now();
     try {
