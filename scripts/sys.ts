@@ -258,6 +258,17 @@ export const SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_ERROR = 4, SO_RCVTIMEO = 20, S
 export const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26;
 export const SHUT_RD = 0, SHUT_WR = 1, SHUT_RDWR = 2;
 
+const cGetrlimit = cFunction("getrlimit", "int", "pointer");
+const RLIMIT_NOFILE = 7;
+
+/** How many descriptors this process may have: they are numbered from 0. See getrlimit(2). */
+export function openFileLimit(): number {
+  const limit = memory(16);
+  must(cGetrlimit(RLIMIT_NOFILE, limit.pointer));
+  // 64 bits, of which the lower ones do: there is no "unlimited" for descriptors.
+  return limit.ints[0] >>> 0;
+}
+
 const cSocket = cFunction("socket", "int", "int", "int");
 const cBind = cFunction("bind", "int", "pointer", "size");
 const cListen = cFunction("listen", "int", "int");
@@ -447,6 +458,9 @@ const cPoll = cFunction("poll", "pointer", "size", "int");
 /** The largest descriptor that a `fd_set` of the C library has a bit for is one less. See select(2). */
 export const FD_SETSIZE = 1024;
 
+/** An `fd_set` in bytes. */
+export const FD_SET_SIZE = FD_SETSIZE / 8;
+
 /** Bit `fd` of an `fd_set`: 128 bytes, a bit for each descriptor below FD_SETSIZE. See select(2). */
 export function FD_ISSET(fd: number, { ints }: Memory): boolean {
   return (ints[fd >> 5] & 1 << (fd & 31)) !== 0;
@@ -462,9 +476,21 @@ export function FD_CLR(fd: number, { ints }: Memory): void {
   ints[fd >> 5] &= ~(1 << (fd & 31));
 }
 
+/** Memory for a `struct timeval`: seconds and microseconds, of 64 bits each. */
+export function timeval(): Memory {
+  return memory(16);
+}
+
+/** Sets a `struct timeval`, below 2^31 seconds. */
+export function setTimeval({ ints }: Memory, milliseconds: number): void {
+  ints[0] = milliseconds / 1000;
+  ints[2] = milliseconds % 1000 * 1000;
+}
+
 /**
  * Waits until one of the descriptors below `count` whose bits are set is ready, or `timeout` has passed, which is a
- * `struct timeval`. The bits of the others are cleared; returns how many are left. See select(2).
+ * `struct timeval` that Linux leaves the rest of the time in. The bits of the others are cleared; returns how many
+ * are left. See select(2).
  */
 export function select(count: number, read: Memory, write: Memory, timeout: Memory): number {
   const result = cSelect(count, read.pointer, write.pointer, NULL, timeout.pointer);
@@ -474,8 +500,21 @@ export function select(count: number, read: Memory, write: Memory, timeout: Memo
 /** What to wait for in poll(2), and what has come. */
 export const POLLIN = 1, POLLOUT = 4;
 
-/** `struct pollfd`, in 32-bit integers: the descriptor, then 16 bits of what to wait for and 16 of what has come. */
-export const POLLFD_INTS = 2;
+/** Memory for so many of `struct pollfd`: the descriptor (4 bytes), what to wait for (2), and what has come (2). */
+export function pollEntries(count: number): Memory {
+  return memory(count * 8);
+}
+
+/** Fills in an entry. poll(2) passes over those with a negative descriptor. */
+export function setEntry({ ints }: Memory, index: number, fd: number, events: number): void {
+  ints[2 * index] = fd;
+  ints[2 * index + 1] = events;
+}
+
+/** What poll(2) has found: POLLIN, POLLOUT, and on its own account POLLERR (8) and POLLHUP (16). */
+export function foundEvents({ ints }: Memory, index: number): number {
+  return ints[2 * index + 1] >>> 16;
+}
 
 /**
  * Waits until one of the `count` descriptors in `fds` is ready, at most `timeout` milliseconds. Returns how many
