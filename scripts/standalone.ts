@@ -42,7 +42,7 @@ import type {
   Symbol as Meaning,
   TypeChecker,
   TypeElement,
-} from "npm:typescript@6.0.3";
+} from "typescript";
 import { fail, parseOptions, usageError } from "./program.ts";
 import { runtime } from "./shim.ts";
 
@@ -83,15 +83,18 @@ if (options.output) {
 }
 
 /**
- * TypeScript's API for programs. Version 7 is a native program that has none in JavaScript yet, 6 is the last one that
- * does. Deno fetches it when this tool runs, and no other script does; the others need it installed.
+ * TypeScript's API for programs. Version 7 is a native program that has none in JavaScript, 6 is the last one that does.
+ * Deno fetches it when this tool runs, and for no other script; Bun and Node need it installed.
  */
-async function loadCompiler(): Promise<typeof import("npm:typescript@6.0.3")> {
-  for (const name of ["npm:typescript@6.0.3", "typescript"]) {
-    const module = await import(name).catch(() => undefined);
-    if (module?.default.createProgram) return module.default;
+async function loadCompiler(): Promise<typeof import("typescript")> {
+  let why: unknown = "run this with Deno, or install typescript@6";
+  try {
+    const { default: compiler } = await import("typescript");
+    if (typeof compiler?.createProgram === "function") return compiler;
+  } catch (error) {
+    if (runtime === "deno") why = error;
   }
-  return fail("cannot load the TypeScript compiler", "run it with Deno, or install typescript@6");
+  return fail("cannot load the TypeScript compiler", why);
 }
 
 /** Whether a file is a script: it reads the command line. */
@@ -112,8 +115,8 @@ interface Source {
   text: string;
   file: SourceFile;
   checker: TypeChecker;
-  /** Where each declared thing is mentioned, its declaration included. */
-  mentions: Map<Meaning, Identifier[]>;
+  /** Everywhere in the text where what a name stands for is mentioned, the name itself included. */
+  mentions(name: Node | undefined): Identifier[];
 }
 
 /** Replaces a stretch of the text. */
@@ -150,12 +153,14 @@ function parse(text: string): Source {
     parse.previous,
   );
   const file = parse.previous.getSourceFile(name)!, checker = parse.previous.getTypeChecker();
-  const mentions = new Map<Meaning, Identifier[]>();
-  each(file, (node) => {
-    if (!ts.isIdentifier(node)) return;
-    const meaning = meaningOf(checker, node);
-    if (meaning) mentions.set(meaning, [...mentions.get(meaning) ?? [], node]);
-  });
+  const identifiers: Identifier[] = [];
+  each(file, (node) => void (ts.isIdentifier(node) && identifiers.push(node)));
+  const byText = Map.groupBy(identifiers, ({ text }) => text);
+  const mentions = (name: Node | undefined) => {
+    const meaning = name && meaningOf(checker, name);
+    if (!meaning) return [];
+    return byText.get((name as Identifier).text)!.filter((node) => meaningOf(checker, node) === meaning);
+  };
   return { text, file, checker, mentions };
 }
 parse.previous = undefined as Program | undefined;
@@ -287,7 +292,7 @@ function chooseNames(sources: Map<string, Source>): Renames {
 
 /** A module's own statements: no header, no rules between sections, no imports and exports. */
 function withoutImports(name: string, source: Source, renames: Renames, imports: Imports): string {
-  const { file, text, mentions } = source;
+  const { file, text, checker } = source;
   const edits: Edit[] = [];
   for (const statement of file.statements) {
     for (const { pos, end } of ts.getLeadingCommentRanges(text, startOf(statement)) ?? []) {
@@ -303,20 +308,17 @@ function withoutImports(name: string, source: Source, renames: Renames, imports:
       }
     }
   }
-  for (const nodes of mentions.values()) {
-    const renamed = renames.get(name)!.get(nodes[0].text);
-    const isOwn = renamed && file.statements.some((statement) => declares(statement, nodes));
-    if (isOwn) edits.push(...nodes.map((node) => rename(node, renamed)));
-  }
+  each(file, (node) => {
+    const renamed = ts.isIdentifier(node) && renames.get(name)!.get(node.text);
+    const isOwn = renamed && meaningOf(checker, node)?.declarations?.map(declarationOf).some(isTopLevel);
+    if (isOwn) edits.push(rename(node, renamed));
+  });
   return apply(text, edits).trim();
 }
 
-/** Whether one of these mentions is where a statement declares the name. */
-function declares(statement: Statement, mentions: Identifier[]): boolean {
-  return declaredNames(statement).includes(mentions[0].text) && mentions.some(({ parent }) =>
-    parent === statement ||
-    (ts.isVariableStatement(statement) && statement.declarationList.declarations.some((node) => node === parent))
-  );
+/** Whether a declaration is one of the module, not within a function. */
+function isTopLevel(node: Node): boolean {
+  return ts.isSourceFile(ts.isVariableDeclaration(node) ? node.parent.parent.parent : node.parent);
 }
 
 /** Notes what a statement imports from elsewhere, or has what comes from another module called as it is there. */
@@ -343,7 +345,7 @@ function resolveImport({ mentions }: Source, statement: ImportDeclaration, renam
   }
   const inModule = (name: string) => renames.get(from.slice(2))!.get(name) ?? name;
   return names.flatMap(([local, imported]) => {
-    const mentioned = [...mentions.values()].find((nodes) => nodes.includes(local)) ?? [];
+    const mentioned = mentions(local);
     const name = imported.replace("type ", "");
     if (name !== "*") return mentioned.map((node) => rename(node, inModule(name)));
     return mentioned.flatMap(({ parent }) => {
@@ -412,8 +414,9 @@ function constant(source: Source, node: Expression): { value: string | number | 
   if (node.kind === ts.SyntaxKind.FalseKeyword) return { value: false };
   if (ts.isIdentifier(node)) {
     if (node.text === "undefined") return { value: undefined };
-    const declaration = source.checker.getSymbolAtLocation(node)?.valueDeclaration;
-    return isRuntime(declaration) ? { value: options.runtime } : undefined;
+    // Its name first: that spares the checker most of its work.
+    const declaration = node.text === "runtime" && source.checker.getSymbolAtLocation(node)?.valueDeclaration;
+    return declaration && isRuntime(declaration) ? { value: options.runtime } : undefined;
   }
   if (ts.isPrefixUnaryExpression(node) && node.operator === ts.SyntaxKind.ExclamationToken) {
     const operand = constant(source, node.operand);
@@ -433,8 +436,8 @@ function constant(source: Source, node: Expression): { value: string | number | 
   }
 }
 
-function isRuntime(declaration: Node | undefined): boolean {
-  return declaration !== undefined && ts.isVariableDeclaration(declaration) &&
+function isRuntime(declaration: Node): boolean {
+  return ts.isVariableDeclaration(declaration) &&
     declaration.name.getText() === "runtime" &&
     ts.isSourceFile(declaration.parent.parent.parent);
 }
@@ -461,8 +464,11 @@ function fold(source: Source): Edit[] {
     } else if (ts.isElementAccessExpression(node) && known(node.argumentExpression)) {
       let choices: Expression = node.expression;
       while (ts.isParenthesizedExpression(choices) || ts.isAsExpression(choices)) choices = choices.expression;
-      if (!ts.isObjectLiteralExpression(choices)) return;
       const key = String(known(node.argumentExpression)!.value);
+      if (!ts.isObjectLiteralExpression(choices)) {
+        if (key === options.runtime) edits.push(replace(node, `${node.expression.getText()}.${key}`));
+        return;
+      }
       const choice = choices.properties.find((property) => (property.name as Identifier | undefined)?.text === key);
       const value = !choice
         ? "undefined"
@@ -766,16 +772,15 @@ function neverGiven(source: Source): Edit[] {
 }
 
 /** Puts a text in the place of a variable wherever it is read. */
-function substitute({ checker, mentions }: Source, variable: Declaration & { name?: Node }, text: string): Edit[] {
-  const meaning = checker.getSymbolAtLocation(variable.name!);
-  return (mentions.get(meaning!) ?? []).filter((node) => node !== variable.name).map((node) => rename(node, text));
+function substitute({ mentions }: Source, variable: Declaration & { name?: Node }, text: string): Edit[] {
+  return mentions(variable.name).filter((node) => node !== variable.name).map((node) => rename(node, text));
 }
 
 /** Removes parameters that nobody reads or gives, and local variables that are left over. */
 function unused(source: Source): Edit[] {
-  const { file, checker, mentions } = source;
+  const { file, mentions } = source;
   const edits: Edit[] = [];
-  const isRead = (name: Node) => (mentions.get(checker.getSymbolAtLocation(name)!) ?? []).length > 1;
+  const isRead = (name: Node) => mentions(name).length > 1;
   each(file, (node) => {
     if (edits.length > 0) return false;
     if (ts.isFunctionDeclaration(node) || ts.isConstructorDeclaration(node)) {
@@ -829,8 +834,8 @@ function settle(source: Source, statement: Statement): Edit[] {
 }
 
 /** Whether a variable is given another value later on. */
-function assigns({ checker, mentions }: Source, variable: Declaration & { name?: Node }): boolean {
-  return (mentions.get(checker.getSymbolAtLocation(variable.name!)!) ?? []).some((node) => {
+function assigns({ mentions }: Source, variable: Declaration & { name?: Node }): boolean {
+  return mentions(variable.name).some((node) => {
     const { parent } = node;
     if (ts.isBinaryExpression(parent)) {
       return parent.left === node && isAssignment(parent.operatorToken.kind);
@@ -854,7 +859,7 @@ function callsOf(
   const isBase = file.statements.some((node) => ts.isClassDeclaration(node) && baseOf(checker, node) === named);
   if (isBase) return undefined;
   const calls: (CallExpression | NewExpression)[] = [];
-  for (const node of mentions.get(checker.getSymbolAtLocation(named.name)!) ?? []) {
+  for (const node of mentions(named.name)) {
     const { parent } = node;
     if ((ts.isCallExpression(parent) || ts.isNewExpression(parent)) && parent.expression === node) calls.push(parent);
     else if (node !== named.name && !ts.isTypeReferenceNode(parent)) return undefined;
@@ -870,12 +875,12 @@ function collapseAlias({ file, checker, mentions }: Source): Edit[] {
     if (!ts.isVariableStatement(statement) || !(statement.declarationList.flags & ts.NodeFlags.Const)) continue;
     const [{ name, initializer }] = statement.declarationList.declarations;
     if (!initializer || !ts.isIdentifier(initializer) || !ts.isIdentifier(name)) continue;
-    const meaning = checker.getSymbolAtLocation(initializer), target = meaning?.valueDeclaration;
+    const target = checker.getSymbolAtLocation(initializer)?.valueDeclaration;
     if (!target || !ts.isFunctionDeclaration(target)) continue;
     return [
       remove(statement),
       ...document(target, statement),
-      ...mentions.get(meaning)!.map((node) => rename(node, name.text)),
+      ...mentions(initializer).map((node) => rename(node, name.text)),
     ];
   }
   return [];
@@ -910,7 +915,7 @@ function mergeBase(source: Source): Edit[] {
     }
     if (
       baseOf(checker, base) || base.typeParameters ||
-      (mentions.get(checker.getSymbolAtLocation(base.name!)!) ?? []).length !== 2
+      mentions(base.name).length !== 2
     ) continue;
     const own = new Map([...node.members].map((member) => [member.name?.getText() ?? "constructor", member]));
     const inherited = [...base.members].filter((member) =>
@@ -935,8 +940,7 @@ function mergeBase(source: Source): Edit[] {
     const text = (member: ClassElement) => member.getFullText().trim();
     const heritage = base.heritageClauses?.map((clause) => clause.getText()).join(" ") ?? "";
     const parts = [
-      fields.filter(({ name }) => !ts.isPrivateIdentifier(name)).map(text).join("\n"),
-      fields.filter(({ name }) => ts.isPrivateIdentifier(name)).map(text).join("\n"),
+      [...fields.filter((field) => !isHidden(field)), ...fields.filter(isHidden)].map(text).join("\n"),
       construct,
       ...members.filter((member) => !ts.isPropertyDeclaration(member)).map(text),
     ];
@@ -950,6 +954,10 @@ function mergeBase(source: Source): Edit[] {
 
 function hasModifier(node: Node, kind: unknown): boolean {
   return ts.canHaveModifiers(node) && ts.getModifiers(node)?.some((modifier) => modifier.kind === kind) === true;
+}
+
+function isHidden(member: ClassElement): boolean {
+  return hasModifier(member, ts.SyntaxKind.ProtectedKeyword) || ts.isPrivateIdentifier(member.name!);
 }
 
 /** One constructor out of two, `super(...)` replaced by what it did; `undefined` if that is not easily said. */
@@ -998,7 +1006,7 @@ function hideProtected({ file, checker }: Source, node: ClassDeclaration): Edit[
 function collapseInterface({ file, checker, mentions }: Source): Edit[] {
   for (const shape of file.statements.filter(ts.isInterfaceDeclaration)) {
     const meaning = checker.getSymbolAtLocation(shape.name)!;
-    const users = (mentions.get(meaning) ?? []).filter((node) => ts.isHeritageClause(node.parent.parent));
+    const users = mentions(shape.name).filter((node) => ts.isHeritageClause(node.parent.parent));
     const [user] = users, node = user?.parent.parent.parent;
     if (users.length !== 1 || !node || !ts.isClassDeclaration(node) || !node.name) continue;
     if (
@@ -1011,7 +1019,7 @@ function collapseInterface({ file, checker, mentions }: Source): Edit[] {
       if (promised) edits.push(...document(member, promised));
     }
     edits.push(
-      ...mentions.get(checker.getSymbolAtLocation(node.name)!)!.map((mention) => rename(mention, shape.name.text)),
+      ...mentions(node.name).map((mention) => rename(mention, shape.name.text)),
     );
     return edits;
   }
@@ -1126,11 +1134,11 @@ function forRuntime(comment: string): string {
   const lines = comment.replace(/^\/\*\*? ?|\s*\*\/$/g, "").split("\n").map((line) =>
     line.replace(/^\s*(\*|\/\/) ?/, "")
   );
-  const blocks: string[] = [];
+  const blocks: string[] = [], width = Math.max(...lines.map((line) => line.length));
   let paragraph: string[] = [];
   const flush = () => {
     const sentences = paragraph.join(" ").split(/(?<=[.!?]) +(?=[(A-Z`])/).filter((sentence) => !isOther(sentence));
-    if (sentences.length > 0 && sentences[0]) blocks.push(...wrap(sentences.join(" "), 76));
+    if (sentences.length > 0 && sentences[0]) blocks.push(...wrap(sentences.join(" "), width));
     paragraph = [];
   };
   for (const line of lines) {
