@@ -42,11 +42,11 @@ const open = new Connections<Connection>(options.idle);
 // create, bind, listen
 const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, server.port);
 onStop(() => {
   server.close();
   open.closeAll();
 });
+ready(options.host, server.port);
 
 const selector = new Selector<Server | Connection, Client | null>();
 selector.register(server, READ, null);

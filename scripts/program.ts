@@ -4,7 +4,7 @@
 import { writeSync } from "node:fs";
 import { basename } from "node:path";
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { getSystemErrorMap, parseArgs } from "node:util";
 import { errorCode, formatAddress, runtime } from "./shim.ts";
 
 // ---------------------------------------------------------------- options
@@ -68,24 +68,23 @@ export function parseOptions<const T extends Record<string, Option>>(
     process.exit(0);
   }
   const values = Object.entries(options).map(([name, [initial, , least = 0, most = 1_000_000_000]]) => {
-    const value = given[name] ?? initial;
-    if (typeof initial !== "number" || typeof value === "number") return [name, value];
-    const number = Number(value);
-    if (/^\d+$/.test(String(value)) && number >= least && number <= most) return [name, number];
-    return usageError(`--${name} ${quote(String(value))}: not a whole number from ${least} to ${most}`);
+    const text = given[name];
+    if (text === undefined || typeof initial !== "number") return [name, text ?? initial];
+    if (/^\d+$/.test(String(text)) && Number(text) >= least && Number(text) <= most) return [name, Number(text)];
+    return usageError(`--${name} ${quote(String(text))}: not a whole number from ${least} to ${most}`);
   });
   quiet = given.quiet === true;
   return { ...Object.fromEntries(values), operands: rest };
 }
 
 function helpText(about: string, example: string, options: Record<string, Option>, operands = ""): string {
-  const rows = Object.entries(options).map(([name, [initial, meaning]]) => {
-    const value = typeof initial === "boolean" ? "" : typeof initial === "number" ? " N" : ` ${name.toUpperCase()}`;
-    const fallback = typeof initial === "boolean" ? "" : ` (${initial})`;
-    return `  ${`--${name}${value}`.padEnd(18)} ${meaning}${fallback}\n`;
-  });
-  return `${about}\n\nUsage: ${scriptName()} [OPTIONS] ${operands}\n\n${rows.join("")}` +
-    `  --help             print this\n\nTry it: ${example}\n`;
+  const rows = Object.entries(options).map(([name, [initial, meaning]]) =>
+    `  --${initial === false ? name : `${name} ${initial}`}`.padEnd(20) + ` ${meaning}\n`
+  );
+  return `${about}\n\nUsage: ${
+    `${scriptName()} [OPTIONS] ${operands}`.trimEnd()
+  }\n\nThe options, with their defaults:\n` +
+    `${rows.join("")}  --help             print this\n\nTry it: ${example}\n`;
 }
 
 /** Ends the process with exit code 2 and one line: what is wrong with the command line. */
@@ -96,14 +95,8 @@ export function usageError(message: string): never {
 
 /** Stops a runtime that is too old to be relied on, with a line that says so. */
 function requireRuntime(): void {
-  const [version, needed] = {
-    deno: [process.versions.deno, "2.9"],
-    bun: [process.versions.bun, "1.4"],
-    node: [process.versions.node, "22.18"],
-  }[runtime] as [string, string];
-  const [major, minor] = version.split(".").map(Number);
-  const [neededMajor, neededMinor] = needed.split(".").map(Number);
-  if (major > neededMajor || (major === neededMajor && minor >= neededMinor)) return;
+  const version = process.versions[runtime]!, needed = { deno: "2.9", bun: "1.4", node: "22.18" }[runtime];
+  if (version.localeCompare(needed, "en", { numeric: true }) >= 0) return;
   fail(`${runtime} ${version}`, `too old: ${needed} or later is needed`);
 }
 
@@ -117,21 +110,11 @@ export function fail(what: string, why: unknown): never {
   process.exit(1);
 }
 
-/** What an error says, in one line: the system's own words for the common ones, with their name. */
+/** What an error says, in one line: the system's own words where there are some, with their name (errno(3)). */
 export function explain(error: unknown): string {
-  const meaning = {
-    EACCES: "permission denied",
-    EADDRINUSE: "address already in use",
-    EADDRNOTAVAIL: "address not available",
-    ECONNABORTED: "connection aborted by the client",
-    ECONNREFUSED: "nobody listens there",
-    ECONNRESET: "connection reset by peer",
-    EMFILE: "out of descriptors",
-    ENOTFOUND: "host unknown",
-    EPIPE: "the client is gone",
-  }[errorCode(error)];
-  if (meaning) return `${meaning} (${errorCode(error)})`;
-  return String((error as Error)?.message ?? error).split("\n")[0];
+  const code = errorCode(error);
+  const [, words] = [...getSystemErrorMap().values()].find(([name]) => name === code) ?? [];
+  return words ? `${words} (${code})` : String((error as Error)?.message ?? error).split("\n")[0];
 }
 
 // ---------------------------------------------------------------- the event log
@@ -182,16 +165,17 @@ export function quote(data: Uint8Array | string): string {
   const text = typeof data === "string" ? data : new TextDecoder().decode(data.subarray(0, 240));
   let shown = "";
   for (const character of text) {
-    const escaped = /[\p{L}\p{M}\p{N}\p{P}\p{S} ]/u.test(character) && !/["\\\ufffd]/.test(character)
-      ? character
-      : JSON.stringify(character).slice(1, -1).replace(
-        /^[^\\]/u,
-        (raw) => `\\u{${raw.codePointAt(0)!.toString(16)}}`,
-      );
+    const escaped = escape(character);
     if (shown.length + escaped.length > 60) return `"${shown}"...`;
     shown += escaped;
   }
   return `"${shown}"`;
+}
+
+function escape(character: string): string {
+  if (/["\\\n\r\t]/.test(character)) return JSON.stringify(character).slice(1, -1);
+  if (/[\p{L}\p{M}\p{N}\p{P}\p{S} ]/u.test(character) && character !== "\ufffd") return character;
+  return `\\u{${character.codePointAt(0)!.toString(16)}}`;
 }
 
 /** Writes at once, also from a thread that is about to block: console.log would hold it back. */

@@ -24,8 +24,8 @@ const options = parseOptions({
 
 const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, server.port);
 onStop(() => server.close());
+ready(options.host, server.port);
 log("create", 0, "step 1: a socket");
 log("bind", 0, "step 2: gets an address");
 log("listen", 0, "step 3: clients may connect from now on");
@@ -38,8 +38,11 @@ if (options.idle > 0) setTimeout(() => connection.close(), options.idle * 1000);
 try {
   const data = await connection.recv();
   log("recv", connection.id, "step 5:", data);
-  await connection.send(data);
-  log("send", connection.id, "step 6:", data.length);
+  // No bytes are the end of the stream: the client has left without a message, or was silent for too long.
+  if (data.length > 0) {
+    await connection.send(data);
+    log("send", connection.id, "step 6:", data.length);
+  }
 } catch (error) {
   fail("the exchange failed", error);
 }

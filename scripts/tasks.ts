@@ -31,11 +31,11 @@ const tasks = new Connections<Connection>(options.idle);
 // create, bind, listen
 const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, server.port);
 onStop(() => {
   server.close();
   tasks.closeAll();
 });
+ready(options.host, server.port);
 setInterval(() => log("tasks", 0, tasks.size), 5000);
 
 for (;;) {

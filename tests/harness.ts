@@ -7,6 +7,7 @@ import * as net from "node:net";
 import * as os from "node:os";
 import * as path from "node:path";
 import process from "node:process";
+import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
 /** A runtime and how it is started. */
@@ -56,11 +57,15 @@ export interface StartOptions {
   folder?: string;
   /** What the script reads from its standard input. */
   input?: string | Uint8Array;
+  /** Environment variables beside those of the test. */
+  environment?: Record<string, string>;
 }
 
 /** A script that runs, or has run. */
 export class Script {
   readonly output: string[] = [];
+  /** The output as it came. */
+  readonly bytes: Uint8Array[] = [];
   errors = "";
   readonly exited: Promise<number | null>;
   #child: ChildProcess;
@@ -71,12 +76,17 @@ export class Script {
     if (options.descriptors) {
       command = ["sh", "-c", `ulimit -n ${options.descriptors}; exec "$@"`, "sh", ...command];
     }
-    this.#child = spawn(command[0], command.slice(1), { stdio: ["pipe", "pipe", "pipe"] });
+    this.#child = spawn(command[0], command.slice(1), {
+      stdio: ["pipe", "pipe", "pipe"],
+      env: { ...process.env, ...options.environment },
+    });
     this.#child.stdin!.on("error", () => {});
     if (options.input !== undefined) this.#child.stdin!.end(options.input);
+    const decoder = new TextDecoder();
     let rest = "";
-    this.#child.stdout!.setEncoding("utf8").on("data", (text: string) => {
-      const lines = (rest + text).split("\n");
+    this.#child.stdout!.on("data", (data: Uint8Array) => {
+      this.bytes.push(data);
+      const lines = (rest + decoder.decode(data, { stream: true })).split("\n");
       rest = lines.pop()!;
       this.output.push(...lines);
       this.#changed();
@@ -121,6 +131,11 @@ export class Script {
     // Not child.kill: Deno's reports no exit code after it, even if the process exits by itself.
     process.kill(this.pid, signal);
     return await Promise.race([this.exited, sleep(seconds * 1000).then(() => null)]);
+  }
+
+  /** Reads its output no longer, so that its next line meets a closed pipe. */
+  closeOutput(): void {
+    this.#child.stdout!.destroy();
   }
 
   /** Ends it, whatever it does: the last resort, and no error if it has ended already. */
@@ -185,6 +200,11 @@ export async function run(
 ): Promise<{ code: number | null; output: string[]; errors: string }> {
   const child = new Script(runtime, script, args, { input: "", ...options });
   return { code: await child.exited, output: child.output, errors: child.errors };
+}
+
+/** Registers a test, with more time than Bun's five seconds. */
+export function check(title: string, body: (t: TestContext) => Promise<void>): void {
+  test(title, { timeout: 180_000 }, body);
 }
 
 export function sleep(milliseconds: number): Promise<void> {
