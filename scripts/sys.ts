@@ -258,17 +258,6 @@ export const SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_ERROR = 4, SO_RCVTIMEO = 20, S
 export const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26;
 export const SHUT_RD = 0, SHUT_WR = 1, SHUT_RDWR = 2;
 
-const cGetrlimit = cFunction("getrlimit", "int", "pointer");
-const RLIMIT_NOFILE = 7;
-
-/** How many descriptors this process may have: they are numbered from 0. See getrlimit(2). */
-export function openFileLimit(): number {
-  const limit = memory(16);
-  must(cGetrlimit(RLIMIT_NOFILE, limit.pointer));
-  // 64 bits, of which the lower ones do: there is no "unlimited" for descriptors.
-  return limit.ints[0] >>> 0;
-}
-
 const cSocket = cFunction("socket", "int", "int", "int");
 const cBind = cFunction("bind", "int", "pointer", "size");
 const cListen = cFunction("listen", "int", "int");
@@ -500,20 +489,28 @@ export function select(count: number, read: Memory, write: Memory, timeout: Memo
 /** What to wait for in poll(2), and what has come. */
 export const POLLIN = 1, POLLOUT = 4;
 
-/** Memory for so many of `struct pollfd`: the descriptor (4 bytes), what to wait for (2), and what has come (2). */
-export function pollEntries(count: number): Memory {
-  return memory(count * 8);
-}
-
-/** Fills in an entry. poll(2) passes over those with a negative descriptor. */
-export function setEntry({ ints }: Memory, index: number, fd: number, events: number): void {
+/**
+ * Fills in entry `index` of an array of `struct pollfd`, 8 bytes each: the descriptor (4), what to wait for (2), and
+ * what has come (2), which starts as 0.
+ */
+export function setPollfd({ ints }: Memory, index: number, fd: number, events: number): void {
   ints[2 * index] = fd;
   ints[2 * index + 1] = events;
 }
 
-/** What poll(2) has found: POLLIN, POLLOUT, and on its own account POLLERR (8) and POLLHUP (16). */
-export function foundEvents({ ints }: Memory, index: number): number {
-  return ints[2 * index + 1] >>> 16;
+/** The descriptor of entry `index`. */
+export function pollfdDescriptor({ ints }: Memory, index: number): number {
+  return ints[2 * index];
+}
+
+/** What has come for entry `index`: POLLIN, POLLOUT, and unasked POLLERR (8) and POLLHUP (16); 0 is nothing. */
+export function pollfdReady({ ints }: Memory, index: number): number {
+  return ints[2 * index + 1] >> 16;
+}
+
+/** What entry `index` waits for. */
+export function pollfdEvents({ ints }: Memory, index: number): number {
+  return ints[2 * index + 1] & 0xffff;
 }
 
 /**
