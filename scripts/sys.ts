@@ -40,7 +40,7 @@ const findFunction: (name: string, kinds: Kind[], result: "int" | "long") => CFu
 }[runtime];
 
 /** A function of the C library that returns an `int`, or a `ssize_t` that fits in one. */
-function cFunction(name: string, ...kinds: Kind[]): CFunction<number> {
+export function cFunction(name: string, ...kinds: Kind[]): CFunction<number> {
   return findFunction(name, kinds, "int") as CFunction<number>;
 }
 
@@ -191,7 +191,7 @@ const cErrnoLocation = cFunctionToAddress("__errno_location");
  * `errno` of this thread, at the address where the C library keeps it. Between a call and reading it there may be
  * nothing, not even a call of one of our own functions: that is where a runtime collects garbage or compiles.
  */
-const errno = missing() ? new Int32Array(1) : new Int32Array(toArrayBuffer(toPointer(Number(cErrnoLocation())), 4));
+export const errno = missing() ? new Int32Array(1) : new Int32Array(toArrayBuffer(toPointer(Number(cErrnoLocation())), 4));
 
 /** The name of what a call returned, such as `EMFILE` for -24; see errno(3). */
 export function errorName(returned: number): string {
