@@ -183,7 +183,14 @@ function nodeArrayBuffer(pointer: Pointer, size: number): ArrayBuffer {
 // ---------------------------------------------------------------- errors
 
 /** Error numbers, see errno(3). A call that fails returns one of them negated. */
-export const EINTR = 4, EAGAIN = 11, ENFILE = 23, EMFILE = 24, ECONNABORTED = 103, ECONNRESET = 104, EINPROGRESS = 115;
+export const EINTR = 4,
+  EAGAIN = 11,
+  EINVAL = 22,
+  ENFILE = 23,
+  EMFILE = 24,
+  ECONNABORTED = 103,
+  ECONNRESET = 104,
+  EINPROGRESS = 115;
 
 const cErrnoLocation = cFunctionToAddress("__errno_location");
 
@@ -191,7 +198,9 @@ const cErrnoLocation = cFunctionToAddress("__errno_location");
  * `errno` of this thread, at the address where the C library keeps it. Between a call and reading it there may be
  * nothing, not even a call of one of our own functions: that is where a runtime collects garbage or compiles.
  */
-export const errno = missing() ? new Int32Array(1) : new Int32Array(toArrayBuffer(toPointer(Number(cErrnoLocation())), 4));
+export const errno = missing()
+  ? new Int32Array(1)
+  : new Int32Array(toArrayBuffer(toPointer(Number(cErrnoLocation())), 4));
 
 /** The name of what a call returned, such as `EMFILE` for -24; see errno(3). */
 export function errorName(returned: number): string {
@@ -366,6 +375,17 @@ export function getOption(fd: number, level: number, option: number): number {
   optionMemory.ints[1] = 4;
   const result = getsockopt(fd, level, option, optionMemory, part(optionMemory, 4, 4));
   return result < 0 ? result : optionMemory.ints[0];
+}
+
+let tcpInfo: { value: Memory; length: Memory } | undefined;
+
+/** How many connections wait in the backlog of a listening socket to be accepted. See `TCP_INFO` in tcp(7). */
+export function backlogOf(fd: number): number {
+  tcpInfo ??= { value: memory(256), length: memory(4) };
+  tcpInfo.length.ints[0] = 256;
+  const result = getsockopt(fd, IPPROTO_TCP, TCP_INFO, tcpInfo.value, tcpInfo.length);
+  // The field is `tcpi_unacked`, which in a listening socket has this meaning.
+  return result < 0 ? result : tcpInfo.value.ints[6];
 }
 
 // ---------------------------------------------------------------- socket addresses
