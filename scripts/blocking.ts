@@ -69,8 +69,8 @@ async function main(): Promise<void> {
     // Closing would not wake a thread that is blocked on a socket, but this does.
     for (const fd of shared.subarray(1)) if (fd >= 0) sys.shutdown(fd, sys.SHUT_RDWR);
     sys.shutdown(listener, sys.SHUT_RDWR);
-    // Step 8.
-    sys.close(listener);
+    // Step 8: close. With threads it is left to the end of the process, as they would complain.
+    if (options.threads === 0) sys.close(listener);
   });
   let waiting = 0;
   setInterval(() => {
