@@ -49,7 +49,8 @@ function cFunctionToAddress(name: string, ...kinds: Kind[]): CFunction<bigint> {
   return findFunction(name, kinds, "long") as CFunction<bigint>;
 }
 
-const toPointer: (address: number) => Pointer = { deno: denoPointer, bun: bunPointer, node: nodePointer }[runtime];
+export const toPointer: (address: number) => Pointer =
+  { deno: denoPointer, bun: bunPointer, node: nodePointer }[runtime];
 
 /** The bytes at an address, without a copy. */
 const toArrayBuffer: (pointer: Pointer, size: number) => ArrayBuffer = {
@@ -190,7 +191,8 @@ export const EINTR = 4,
   EMFILE = 24,
   ECONNABORTED = 103,
   ECONNRESET = 104,
-  EINPROGRESS = 115;
+  EINPROGRESS = 115,
+  ECANCELED = 125;
 
 const cErrnoLocation = cFunctionToAddress("__errno_location");
 
@@ -277,6 +279,7 @@ const cSend = cFunction("send", "int", "pointer", "size", "int");
 const cShutdown = cFunction("shutdown", "int", "int");
 const cClose = cFunction("close", "int");
 const cGetsockname = cFunction("getsockname", "int", "pointer", "pointer");
+const cGetpeername = cFunction("getpeername", "int", "pointer", "pointer");
 const cGetsockopt = cFunction("getsockopt", "int", "int", "int", "pointer", "pointer");
 const cSetsockopt = cFunction("setsockopt", "int", "int", "int", "pointer", "size");
 
@@ -345,6 +348,13 @@ export function close(fd: number): number {
 export function getsockname(fd: number, address: SocketAddress): number {
   address.length.ints[0] = SOCKADDR_SIZE;
   const result = cGetsockname(fd, address.memory.pointer, address.length.pointer);
+  return result < 0 ? -errno[0] : result;
+}
+
+/** Fills in the address of the other end. See getpeername(2). */
+export function getpeername(fd: number, address: SocketAddress): number {
+  address.length.ints[0] = SOCKADDR_SIZE;
+  const result = cGetpeername(fd, address.memory.pointer, address.length.pointer);
   return result < 0 ? -errno[0] : result;
 }
 

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The two rings of io_uring(7), in memory that this process shares with the kernel.
+ *
+ * A request is written into the submission queue, its result read from the completion queue. Neither takes a system
+ * call. The one that there is, `enter`, hands over all requests made since the last time, and waits for results.
+ *
+ * The C library has no functions for io_uring, hence syscall(2). Structures and numbers are those of linux/io_uring.h,
+ * on x86-64 and arm64 alike.
+ */
+
+import { readFileSync } from "node:fs";
+import { release } from "node:os";
+import { cFunction, EINTR, EINVAL, errno, errorName, mapped, type Memory, memory, must, toPointer } from "./sys.ts";
+
+/** What is asked of the kernel. */
+const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
+/** Flags of a request: the next one waits for it; it is reported only if it fails. */
+const IOSQE_IO_LINK = 1 << 2, IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
+const IORING_ACCEPT_MULTISHOT = 1, IORING_RECVSEND_POLL_FIRST = 1;
+/** Flag of a completion: the request stays, and there will be more. */
+const IORING_CQE_F_MORE = 1 << 1;
+const MSG_WAITALL = 0x100, MSG_NOSIGNAL = 0x4000, ACCEPTED_CLOEXEC = 0o2000000;
+
+const IORING_SETUP_CQSIZE = 1 << 3, IORING_SETUP_CLAMP = 1 << 4, IORING_SETUP_SUBMIT_ALL = 1 << 7;
+/** One thread uses the ring, and the kernel does what is left to do when that thread asks, not in between. */
+const IORING_SETUP_SINGLE_ISSUER = 1 << 12, IORING_SETUP_DEFER_TASKRUN = 1 << 13;
+const IORING_OFF_SQES = 0x10000000;
+const IORING_ENTER_GETEVENTS = 1, IORING_ENTER_EXT_ARG = 8;
+const ENOSYS = 38, EPERM = 1, EBUSY = 16, ETIME = 62;
+
+const SYS_io_uring_setup = 425, SYS_io_uring_enter = 426;
+const cSetup = cFunction("syscall", "int", "int", "pointer");
+const cEnter = cFunction("syscall", "int", "int", "int", "int", "int", "pointer", "pointer");
+
+/**
+ * The size of `struct io_uring_getevents_arg`. It is the seventh parameter, which x86-64 passes on the stack with all
+ * of its 64 bits, and so it goes as an address does: half of a shorter one would be left to chance.
+ */
+const WAIT_SIZE = toPointer(24);
+/** The size of an entry in 32-bit integers: `struct io_uring_sqe` has 64 bytes, `struct io_uring_cqe` 16. */
+const SQE_INTS = 16, CQE_INTS = 4;
+
+/** A submission queue and a completion queue. */
+export class Ring {
+  /** What `next` has found: the `data` that the request was made with, */
+  data = 0;
+  /** what the call returned, or a negative error number, */
+  result = 0;
+  /** and whether the request stays in force. */
+  more = false;
+
+  #fd: number;
+  #rings: Int32Array<ArrayBuffer>;
+  #requests: Int32Array<ArrayBuffer>;
+  /** Where in `#rings` the head and the tail of the queues are, and the first completion. */
+  #requestHead: number;
+  #requestTail: number;
+  #completionHead: number;
+  #completionTail: number;
+  #completions: number;
+  #requestMask: number;
+  #completionMask: number;
+  /** Our own ends of the queues: requests made, not all of them published yet, and completions taken. */
+  #made = 0;
+  #taken = 0;
+  #timeout: Memory;
+  #wait: Memory;
+
+  /**
+   * Room for so many requests to be handed over at once, and so many completions (powers of two). More of
+   * these don't get lost: the kernel keeps them until there is room. Throws what io_uring_setup(2) fails with.
+   */
+  constructor(requests: number, completions: number) {
+    // struct io_uring_params: at 4 and 8 bytes the completions and the flags, and from 40 and 80 on what the
+    // kernel fills in: the offsets of head, tail, mask (12 apart from the next), array and completions.
+    const { ints: params, pointer } = memory(120);
+    params[1] = completions;
+    params[2] = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
+      IORING_SETUP_DEFER_TASKRUN;
+    const fd = cSetup(SYS_io_uring_setup, requests, pointer);
+    this.#fd = must(fd < 0 ? -errno[0] : fd);
+    const count = params[0], array = params[16] / 4, completionsAt = params[25];
+    this.#rings = mapped(this.#fd, 0, Math.max(params[16] + 4 * count, completionsAt + 16 * params[1])).ints;
+    this.#requests = mapped(this.#fd, IORING_OFF_SQES, 64 * count).ints;
+    this.#requestHead = params[10] / 4;
+    this.#requestTail = params[11] / 4;
+    this.#requestMask = this.#rings[params[12] / 4];
+    this.#completionHead = params[20] / 4;
+    this.#completionTail = params[21] / 4;
+    this.#completionMask = this.#rings[params[22] / 4];
+    this.#completions = completionsAt / 4;
+    // The queue holds the places of requests, which here are always in order.
+    for (let i = 0; i < count; i++) this.#rings[array + i] = i;
+    // struct io_uring_getevents_arg, whose last member is the address of a struct __kernel_timespec.
+    this.#timeout = memory(16);
+    this.#wait = memory(24);
+    putAddress(this.#wait.ints, 4, this.#timeout.address);
+  }
+
+  /** Asks for every connection that comes to the listening socket, as long as `more` is set. See accept(2). */
+  accept(fd: number, data: number): void {
+    const at = this.#request(IORING_OP_ACCEPT | IORING_ACCEPT_MULTISHOT << 16, fd, data);
+    this.#requests[at + 7] = ACCEPTED_CLOEXEC;
+  }
+
+  /** Asks for up to `size` bytes, when there are any, to be put at an address. See recv(2). */
+  recv(fd: number, address: number, size: number, data: number): void {
+    const at = this.#request(IORING_OP_RECV | IORING_RECVSEND_POLL_FIRST << 16, fd, data);
+    putAddress(this.#requests, at + 4, address);
+    this.#requests[at + 6] = size;
+  }
+
+  /** Asks for `size` bytes to be sent, all of them. See send(2). */
+  send(fd: number, address: number, size: number, data: number): void {
+    this.#send(0, fd, address, size, data);
+  }
+
+  /**
+   * The same, and the next request is not begun before all is sent; if that fails, its result is -ECANCELED.
+   * With `silent`, success is not reported.
+   */
+  sendThen(fd: number, address: number, size: number, data: number, silent: boolean): void {
+    // A chain has to be handed over in one piece.
+    if (this.#room() < 2) this.#submit();
+    this.#send(IOSQE_IO_LINK | (silent ? IOSQE_CQE_SKIP_SUCCESS : 0), fd, address, size, data);
+  }
+
+  #send(flags: number, fd: number, address: number, size: number, data: number): void {
+    const at = this.#request(IORING_OP_SEND | flags << 8, fd, data);
+    putAddress(this.#requests, at + 4, address);
+    this.#requests[at + 6] = size;
+    this.#requests[at + 7] = MSG_WAITALL | MSG_NOSIGNAL;
+  }
+
+  /** Fills in what all requests have, and returns where the rest goes. */
+  #request(operation: number, fd: number, data: number): number {
+    if (this.#room() < 1) this.#submit();
+    const at = (this.#made++ & this.#requestMask) * SQE_INTS;
+    this.#requests.fill(0, at, at + SQE_INTS);
+    this.#requests[at] = operation;
+    this.#requests[at + 1] = fd;
+    this.#requests[at + 8] = data;
+    return at;
+  }
+
+  #room(): number {
+    return this.#requestMask + 1 - this.#waiting();
+  }
+
+  /** How many requests the kernel has not taken yet. Counters run on past 2^31, hence `| 0`. */
+  #waiting(): number {
+    return this.#made - Atomics.load(this.#rings, this.#requestHead) | 0;
+  }
+
+  #submit(): void {
+    must(this.#enter(0, 0));
+  }
+
+  /**
+   * Hands over all requests, and waits for a completion, at most so many milliseconds. Returns 0 or more, also
+   * when time has run out or a signal has come. See io_uring_enter(2).
+   */
+  enter(milliseconds: number): number {
+    this.#timeout.ints[0] = milliseconds / 1000;
+    this.#timeout.ints[2] = milliseconds % 1000 * 1_000_000;
+    return this.#enter(1, IORING_ENTER_GETEVENTS);
+  }
+
+  #enter(least: number, flags: number): number {
+    Atomics.store(this.#rings, this.#requestTail, this.#made);
+    const count = this.#waiting();
+    const result = cEnter(
+      SYS_io_uring_enter,
+      this.#fd,
+      count,
+      least,
+      flags | IORING_ENTER_EXT_ARG,
+      this.#wait.pointer,
+      WAIT_SIZE,
+    );
+    if (result >= 0) return result;
+    const error = errno[0];
+    return error === ETIME || error === EINTR || error === EBUSY ? 0 : -error;
+  }
+
+  /** Takes the next completion, if there is one, and shows it in `data`, `result` and `more`. */
+  next(): boolean {
+    if (this.#taken === Atomics.load(this.#rings, this.#completionTail)) return false;
+    const at = this.#completions + (this.#taken & this.#completionMask) * CQE_INTS;
+    this.data = this.#rings[at];
+    this.result = this.#rings[at + 2];
+    this.more = (this.#rings[at + 3] & IORING_CQE_F_MORE) !== 0;
+    this.#taken = this.#taken + 1 | 0;
+    Atomics.store(this.#rings, this.#completionHead, this.#taken);
+    return true;
+  }
+}
+
+/** Writes an address of 64 bits as two integers, the lower half first. */
+function putAddress(ints: Int32Array<ArrayBuffer>, at: number, address: number): void {
+  ints[at] = address;
+  ints[at + 1] = address / 0x1_0000_0000;
+}
+
+/** Why the kernel does not let this process use io_uring, given what `new Ring` has thrown. */
+export function explainRefusal(error: Error & { code?: string }): unknown {
+  const kernel = release();
+  if (error.code === errorName(-ENOSYS)) {
+    return `this kernel has been built without it, or is older than 5.1 (${kernel})`;
+  }
+  if (error.code === errorName(-EINVAL)) return `Linux 6.1 or later is needed, this is ${kernel}`;
+  if (error.code !== errorName(-EPERM)) return error;
+  let setting = "0";
+  try {
+    setting = readFileSync("/proc/sys/kernel/io_uring_disabled", "utf8").trim();
+  } catch {
+    // Before Linux 6.6 there was no such setting.
+  }
+  return setting === "0"
+    ? "not permitted here, as in many containers: a seccomp profile forbids it"
+    : `switched off by the setting kernel.io_uring_disabled = ${setting}`;
+}
