@@ -192,6 +192,15 @@ function apply(text: string, edits: Edit[]): string {
   return done + text.slice(from);
 }
 
+/** All edits of the changes that don't touch the place of an earlier one: a change is made altogether or not at all. */
+function separate(changes: Edit[][]): Edit[] {
+  const chosen: Edit[] = [];
+  for (const change of changes) {
+    if (!change.some((a) => chosen.some((b) => a.pos <= b.end && b.pos <= a.end))) chosen.push(...change);
+  }
+  return chosen;
+}
+
 function replace(node: Node, text: string): Edit {
   return { pos: node.getStart(), end: node.end, text };
 }
@@ -398,7 +407,11 @@ function simplify(text: string): string {
     : [prune];
   for (let round = 0; round < 500; round++) {
     const source = parse(text);
-    const next = passes.reduce((text, pass) => text === source.text ? apply(text, pass(source)) : text, text);
+    let next = text;
+    for (const pass of passes) {
+      next = apply(text, separate(pass(source)));
+      if (next !== text) break;
+    }
     if (next === text) return text;
     text = next;
   }
@@ -443,7 +456,7 @@ function isRuntime(declaration: Node): boolean {
 }
 
 /** Decides what follows from the runtime: conditions, choices, and code that can't be reached any more. */
-function fold(source: Source): Edit[] {
+function fold(source: Source): Edit[][] {
   const edits: Edit[] = [];
   const known = (node: Expression) => constant(source, node);
   each(source.file, (node) => {
@@ -488,6 +501,8 @@ function fold(source: Source): Edit[] {
         : operator === ts.SyntaxKind.QuestionQuestionToken
         ? left.value === undefined
         : undefined;
+      const isNothing = operator === ts.SyntaxKind.PlusToken && left.value === 0;
+      if (isNothing) edits.push(replace(node, node.right.getText()));
       if (useRight !== undefined) edits.push(replace(node, (useRight ? node.right : node.left).getText()));
     } else if (ts.isTemplateSpan(node)) {
       const value = known(node.expression);
@@ -501,7 +516,7 @@ function fold(source: Source): Edit[] {
       if (!/["\\\n]/.test(node.text)) edits.push(replace(node, JSON.stringify(node.text)));
     }
   });
-  return edits;
+  return [edits];
 }
 
 /** Whether what stands after a statement is never reached. */
@@ -556,7 +571,7 @@ function parenthesized(node: Expression, place: Node): string {
  * Removes what the script doesn't reach: declarations, imports, members of classes and interfaces. A member counts as
  * used when its name is, whatever the object; a private one is looked up. An assignment to a field is no use of it.
  */
-function prune({ file, checker }: Source): Edit[] {
+function prune({ file, checker }: Source): Edit[][] {
   const units = new Set<Node>(), live = new Set<Node>(), names = new Set<string>();
   const members = new Map<string, Node[]>();
   const assignments = new Map<Node, ExpressionStatement[]>();
@@ -574,7 +589,7 @@ function prune({ file, checker }: Source): Edit[] {
     else roots.push(statement);
   }
   roots.forEach(visit);
-  return edits();
+  return [edits()];
 
   function reach(node: Node): void {
     if (live.has(node)) return;
@@ -738,8 +753,9 @@ function hasEffect(node: Node | undefined): boolean {
 // ---------------------------------------------------------------- options and parameters that nobody gives
 
 /** Optional members that no object is made with: whoever reads one gets its default. */
-function neverGiven(source: Source): Edit[] {
+function neverGiven(source: Source): Edit[][] {
   const { file, checker } = source;
+  const changes: Edit[][] = [];
   for (const statement of file.statements) {
     if (!ts.isInterfaceDeclaration(statement)) continue;
     for (const member of statement.members) {
@@ -765,10 +781,10 @@ function neverGiven(source: Source): Edit[] {
           edits.push(replace(node, "undefined"));
         }
       });
-      return edits;
+      changes.push(edits);
     }
   }
-  return [];
+  return changes;
 }
 
 /** Puts a text in the place of a variable wherever it is read. */
@@ -777,21 +793,21 @@ function substitute({ mentions }: Source, variable: Declaration & { name?: Node 
 }
 
 /** Removes parameters that nobody reads or gives, and local variables that are left over. */
-function unused(source: Source): Edit[] {
+function unused(source: Source): Edit[][] {
   const { file, mentions } = source;
-  const edits: Edit[] = [];
+  const changes: Edit[][] = [];
   const isRead = (name: Node) => mentions(name).length > 1;
   each(file, (node) => {
-    if (edits.length > 0) return false;
     if (ts.isFunctionDeclaration(node) || ts.isConstructorDeclaration(node)) {
       const calls = callsOf(source, node);
       node.parameters.forEach((parameter, i) => {
-        if (!calls || edits.length > 0 || !ts.isIdentifier(parameter.name) || parameter.dotDotDotToken) return;
+        if (!calls || !ts.isIdentifier(parameter.name) || parameter.dotDotDotToken) return;
         const given = calls.filter((call) => (call.arguments?.length ?? 0) > i);
         if (calls.some((call) => call.arguments?.some(ts.isSpreadElement))) return;
         const isNeeded = given.some(({ arguments: list }) =>
           list![i].getText() !== "undefined" || list!.length > i + 1
         ) || calls.length === 0;
+        const edits: Edit[] = [];
         if (isRead(parameter.name)) {
           if (isNeeded || assigns(source, parameter)) return;
           edits.push(...substitute(source, parameter, parameter.initializer?.getText() ?? "undefined"));
@@ -800,22 +816,23 @@ function unused(source: Source): Edit[] {
         for (const call of given) {
           edits.push(...removeFromList(call.arguments!, (other) => other === call.arguments![i]));
         }
+        changes.push(edits);
       });
     } else if (ts.isVariableDeclaration(node) && ts.isIdentifier(node.name) && !isRead(node.name)) {
       const statement = node.parent.parent;
       const isLocal = ts.isVariableStatement(statement) && !ts.isSourceFile(statement.parent);
       if (isLocal && !hasEffect(node.initializer) && statement.declarationList.declarations.length === 1) {
-        edits.push(remove(statement));
+        changes.push([remove(statement)]);
       }
     } else if (
       ts.isVariableStatement(node) && ts.isSourceFile(node.parent) && node.declarationList.flags & ts.NodeFlags.Let
     ) {
-      edits.push(...settle(source, node));
+      changes.push(settle(source, node));
     } else if (ts.isObjectBindingPattern(node) && !node.elements.some((element) => element.dotDotDotToken)) {
-      edits.push(...removeFromList(node.elements, ({ name }) => ts.isIdentifier(name) && !isRead(name)));
+      changes.push(removeFromList(node.elements, ({ name }) => ts.isIdentifier(name) && !isRead(name)));
     }
   });
-  return edits;
+  return changes;
 }
 
 /** A module's variable that nothing changes any more: a literal takes its place, another value becomes a constant. */
@@ -823,7 +840,7 @@ function settle(source: Source, statement: Statement): Edit[] {
   if (!ts.isVariableStatement(statement) || statement.declarationList.declarations.length > 1) return [];
   const [variable] = statement.declarationList.declarations;
   if (!variable.initializer || !ts.isIdentifier(variable.name) || assigns(source, variable)) return [];
-  if (!ts.isStringLiteral(variable.initializer)) {
+  if (!ts.isStringLiteral(variable.initializer) && !ts.isNumericLiteral(variable.initializer)) {
     return [{
       pos: statement.declarationList.getStart(),
       end: statement.declarationList.getStart() + 3,
@@ -870,20 +887,21 @@ function callsOf(
 // ---------------------------------------------------------------- one implementation left
 
 /** `const listen = denoListen`: the function takes the name, and the comment, that everybody knows it by. */
-function collapseAlias({ file, checker, mentions }: Source): Edit[] {
+function collapseAlias({ file, checker, mentions }: Source): Edit[][] {
+  const changes: Edit[][] = [];
   for (const statement of file.statements) {
     if (!ts.isVariableStatement(statement) || !(statement.declarationList.flags & ts.NodeFlags.Const)) continue;
     const [{ name, initializer }] = statement.declarationList.declarations;
     if (!initializer || !ts.isIdentifier(initializer) || !ts.isIdentifier(name)) continue;
     const target = checker.getSymbolAtLocation(initializer)?.valueDeclaration;
     if (!target || !ts.isFunctionDeclaration(target)) continue;
-    return [
+    changes.push([
       remove(statement),
       ...document(target, statement),
       ...mentions(initializer).map((node) => rename(node, name.text)),
-    ];
+    ]);
   }
-  return [];
+  return changes;
 }
 
 /** Gives a node another one's comment if it has none. */
@@ -904,13 +922,13 @@ function comment(node: Node): string {
 }
 
 /** Merges an abstract class into the one class that extends it. */
-function mergeBase(source: Source): Edit[] {
+function mergeBase(source: Source): Edit[][] {
   const { file, checker, mentions } = source;
   for (const node of file.statements.filter(ts.isClassDeclaration)) {
     const base = baseOf(checker, node);
     if (!base) {
-      const edits = hideProtected(source, node);
-      if (edits.length > 0) return edits;
+      const changes = hideProtected(source, node);
+      if (changes.length > 0) return changes;
       continue;
     }
     if (
@@ -947,7 +965,7 @@ function mergeBase(source: Source): Edit[] {
     const merged = `${comment(node) || comment(base)}\nclass ${node.name!.text} ${heritage} {\n${
       parts.filter(Boolean).join("\n\n")
     }\n}`;
-    return [remove(base), { ...remove(node), text: `\n\n${merged}` }];
+    return [[remove(base), { ...remove(node), text: `\n\n${merged}` }]];
   }
   return [];
 }
@@ -981,7 +999,8 @@ function mergeConstructors(
 }
 
 /** What was for subclasses is private once there are none. */
-function hideProtected({ file, checker }: Source, node: ClassDeclaration): Edit[] {
+function hideProtected({ file, checker }: Source, node: ClassDeclaration): Edit[][] {
+  const changes: Edit[][] = [];
   if (file.statements.some((other) => ts.isClassDeclaration(other) && baseOf(checker, other) === node)) return [];
   for (const member of node.members) {
     const modifier = ts.canHaveModifiers(member) &&
@@ -997,13 +1016,14 @@ function hideProtected({ file, checker }: Source, node: ClassDeclaration): Edit[
         edits.push(replace(child.name, name));
       }
     });
-    return edits;
+    changes.push(edits);
   }
-  return [];
+  return changes;
 }
 
 /** An interface with one class behind it: the class takes its name and its comments. */
-function collapseInterface({ file, checker, mentions }: Source): Edit[] {
+function collapseInterface({ file, checker, mentions }: Source): Edit[][] {
+  const changes: Edit[][] = [];
   for (const shape of file.statements.filter(ts.isInterfaceDeclaration)) {
     const meaning = checker.getSymbolAtLocation(shape.name)!;
     const users = mentions(shape.name).filter((node) => ts.isHeritageClause(node.parent.parent));
@@ -1021,13 +1041,14 @@ function collapseInterface({ file, checker, mentions }: Source): Edit[] {
     edits.push(
       ...mentions(node.name).map((mention) => rename(mention, shape.name.text)),
     );
-    return edits;
+    changes.push(edits);
   }
-  return [];
+  return changes;
 }
 
 /** A private method of one line that stood for a choice: its body takes the place of its calls. */
-function inlineMethod({ file, checker }: Source): Edit[] {
+function inlineMethod({ file, checker }: Source): Edit[][] {
+  const changes: Edit[][] = [];
   for (
     const method of file.statements.filter(ts.isClassDeclaration).flatMap((node) => [...node.members]).filter(
       ts.isMethodDeclaration,
@@ -1041,9 +1062,9 @@ function inlineMethod({ file, checker }: Source): Edit[] {
       if (isUse) uses.push(child);
     });
     const texts = uses.map((use) => inlined(method, use));
-    if (texts.length > 0 && texts.every((edit) => edit !== undefined)) return [remove(method), ...texts];
+    if (texts.length > 0 && texts.every((edit) => edit !== undefined)) changes.push([remove(method), ...texts]);
   }
-  return [];
+  return changes;
 }
 
 function inlined(method: MethodDeclaration, use: PropertyAccessExpression): Edit | undefined {
