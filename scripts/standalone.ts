@@ -403,8 +403,8 @@ function rename(mention: Identifier, name: string): Edit {
 /** Goes on until no pass has anything to do. The first that finds something decides what the others see. */
 function simplify(text: string): string {
   const passes = options.runtime
-    ? [fold, prune, neverGiven, collapseAlias, mergeBase, collapseInterface, inlineMethod, unused]
-    : [prune];
+    ? [fold, prune, neverGiven, collapseAlias, mergeBase, mergeInterface, collapseInterface, inlineMethod, unused]
+    : [fold, prune, neverGiven, mergeInterface, unused];
   for (let round = 0; round < 500; round++) {
     const source = parse(text);
     let next = text;
@@ -428,7 +428,8 @@ function constant(source: Source, node: Expression): { value: string | number | 
   if (ts.isIdentifier(node)) {
     if (node.text === "undefined") return { value: undefined };
     // Its name first: that spares the checker most of its work.
-    const declaration = node.text === "runtime" && source.checker.getSymbolAtLocation(node)?.valueDeclaration;
+    const declaration = options.runtime && node.text === "runtime" &&
+      source.checker.getSymbolAtLocation(node)?.valueDeclaration;
     return declaration && isRuntime(declaration) ? { value: options.runtime } : undefined;
   }
   if (ts.isPrefixUnaryExpression(node) && node.operator === ts.SyntaxKind.ExclamationToken) {
@@ -438,7 +439,7 @@ function constant(source: Source, node: Expression): { value: string | number | 
   if (ts.isBinaryExpression(node)) {
     const operator = node.operatorToken.kind;
     const left = constant(source, node.left);
-    if (operator === ts.SyntaxKind.InKeyword && node.right.getText() === "globalThis") {
+    if (options.runtime && operator === ts.SyntaxKind.InKeyword && node.right.getText() === "globalThis") {
       const other = runtimes.find((name) => name.toLowerCase() === String(left?.value).toLowerCase());
       return other && other !== "node" ? { value: other === options.runtime } : undefined;
     }
@@ -809,7 +810,9 @@ function unused(source: Source): Edit[][] {
         ) || calls.length === 0;
         const edits: Edit[] = [];
         if (isRead(parameter.name)) {
-          if (isNeeded || assigns(source, parameter)) return;
+          // What its comment speaks of should be there.
+          const isDescribed = comment(node).includes(`\`${parameter.name.text}\``);
+          if (isNeeded || isDescribed || assigns(source, parameter)) return;
           edits.push(...substitute(source, parameter, parameter.initializer?.getText() ?? "undefined"));
         } else if (given.some((call) => hasEffect(call.arguments![i]))) return;
         edits.push(...removeFromList(node.parameters, (other) => other === parameter));
@@ -1042,6 +1045,25 @@ function collapseInterface({ file, checker, mentions }: Source): Edit[][] {
       ...mentions(node.name).map((mention) => rename(mention, shape.name.text)),
     );
     changes.push(edits);
+  }
+  return changes;
+}
+
+/** An interface that is only there to be extended by one other becomes a part of that. */
+function mergeInterface({ file, text, checker, mentions }: Source): Edit[][] {
+  const changes: Edit[][] = [];
+  for (const shape of file.statements.filter(ts.isInterfaceDeclaration)) {
+    const clause = shape.heritageClauses?.[0];
+    const base = clause?.types.length === 1 &&
+      checker.getSymbolAtLocation(clause.types[0].expression)?.declarations?.[0];
+    if (!base || !ts.isInterfaceDeclaration(base) || mentions(base.name).length !== 2) continue;
+    if (base.heritageClauses || base.typeParameters) continue;
+    const { pos } = shape.members;
+    changes.push([
+      remove(base),
+      { pos: clause.pos, end: clause.end, text: "" },
+      { pos, end: pos, text: text.slice(base.members.pos, base.members.end) },
+    ]);
   }
   return changes;
 }
