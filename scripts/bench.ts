@@ -145,6 +145,8 @@ interface Contender {
   on: string;
   /** How to start it; `null` if it is not made for that many clients. */
   command(setting: Setting): string[] | null;
+  /** Milliseconds that its clients wait for a first reply: a pool starts all of its threads before. */
+  patience?: number;
 }
 
 /** The models, out of those that were asked for, on each of the runtimes that were. */
@@ -249,7 +251,10 @@ function read(child: ChildProcess): Output {
 
 const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
-/** One run: a server, and the load for it; several times the load, if asked, of which the last one counts. */
+/**
+ * One run: a server, and the load for it. If that is applied several times the last one counts, but for the memory:
+ * what the first connections took is used again by the next ones.
+ */
 async function runOnce({ contender, setting, latency, times }: Case): Promise<LoadResult> {
   const child = start(contender.command(setting)!), server = read(child);
   try {
@@ -259,9 +264,13 @@ async function runOnce({ contender, setting, latency, times }: Case): Promise<Lo
       if (server.code !== undefined) throw new Error(firstLine(server) || `ended with ${server.code}`);
       if (performance.now() - since > 20_000) throw new Error("not ready after 20 s");
     }
-    let result: LoadResult;
-    for (let i = 0; i < times; i++) result = await runLoad(setting, port, child.pid!, latency);
-    return result!;
+    const { connections, idle, slow } = setting, { size, inflight } = options, { patience = 5000 } = contender;
+    const load = { connections, idle, slow, size, inflight, milliseconds, patience, pace: latency ? 50 : 0 };
+    const first = await runLoad({ ...load, port, pid: child.pid! });
+    let result = first;
+    for (let i = 1; i < times; i++) result = await runLoad({ ...load, port, pid: child.pid! });
+    if (first.server && result.server) result.server.perConnection = first.server.perConnection;
+    return result;
   } finally {
     child.kill("SIGTERM");
     await Promise.race([server.ended, pause(2000)]);
@@ -270,9 +279,8 @@ async function runOnce({ contender, setting, latency, times }: Case): Promise<Lo
   }
 }
 
-async function runLoad(setting: Setting, port: string, pid: number, latency: boolean): Promise<LoadResult> {
-  const { connections, idle, slow } = setting, { size, inflight } = options;
-  const values = { port, pid, connections, idle, slow, size, inflight, milliseconds, pace: latency ? 50 : 0 };
+/** Runs the load generator with these options. */
+async function runLoad(values: Record<string, string | number>): Promise<LoadResult> {
   const output = read(start([
     process.execPath,
     ...runtimes[runtime].slice(1),
@@ -370,7 +378,10 @@ interface Comparison {
   on: string;
   setting: Setting;
   against: string;
+  /** Of rates, or of what the experiment is about: above 1, the first one has more. */
   ratio: Spread;
+  /** Of the CPU time per message, on Linux. It is steadier than rates are, and a generator can't be its limit. */
+  cost: Spread | null;
 }
 
 /** The ratio of two cases, each of which may have failed: then `null`. */
@@ -378,12 +389,18 @@ function compare(of: Outcome | undefined, to: Outcome | undefined, measure = rat
   if (!of || !to || of.failure || to.failure) return null;
   const pairs = Math.min(of.runs.length, to.runs.length);
   if (pairs === 0) return null;
-  const ratios = of.runs.slice(0, pairs).map((run, i) => measure(run) / measure(to.runs[i]));
-  const against = to.contender === of.contender ? settingText(to.setting) : title(to.contender);
-  return { model: of.contender.model, on: of.contender.on, setting: of.setting, against, ratio: spread(ratios) };
+  const ratios = (measure: Measure) =>
+    spread(of.runs.slice(0, pairs).map((run, i) => measure(run) / measure(to.runs[i])));
+  const { contender: { model, on }, setting } = of, costs = ratios(cost);
+  const against = title(to.contender) === title(of.contender) ? settingText(to.setting) : title(to.contender);
+  return { model, on, setting, against, ratio: ratios(measure), cost: isFinite(costs.median) ? costs : null };
 }
 
-function ratioText({ ratio: { median, low, high } }: Comparison): string {
+function ratioText({ ratio }: Comparison): string {
+  return spreadText(ratio);
+}
+
+function spreadText({ median, low, high }: Spread): string {
   return `${factor(median)} (${factor(low)} to ${factor(high)})`;
 }
 
@@ -426,7 +443,7 @@ function toRow({ contender: { model, on }, setting, failure, runs }: Outcome): R
     ...{ model, on, setting, failure, runs: runs.length },
     served: Math.min(...runs.map(({ served }) => served)),
     rate: runs.length > 0 ? spread(runs.map(rate)) : null,
-    latency: latencies[0] ? [0, 1, 2].map((i) => spread(latencies.map((latency) => latency?.[i] ?? NaN)).median) : null,
+    latency: latencies[0] ? [0, 1, 2].map((i) => spread(latencies.map((latency) => latency![i])).median) : null,
     firstReply: median(({ firstReply }) => firstReply),
     generator: median(({ generator }) => generator),
     backlog: median(({ backlog }) => backlog),
@@ -566,6 +583,7 @@ async function compareSlow(): Promise<Experiment> {
   const one: Contender[] = contenders(["blocking"]).map(({ on }) => ({
     model: "blocking, one thread",
     on,
+    patience: 500,
     command: (setting) => modelCommand("blocking", on, setting)!.filter((_, i, all) => i < all.indexOf("--threads")),
   }));
   const fair = contenders().filter(({ model }) => model !== "blocking");
@@ -680,34 +698,54 @@ const columns: [head: string, value: (row: Row) => string][] = [
   ["peak MB", ({ server }) => server ? factor(server.peak) : "-"],
   ["kB/conn", ({ server }) => server ? factor(server.perConnection * 1000) : "-"],
   ["threads", ({ server }) => server ? String(server.threads) : "-"],
-  ["CPU", ({ server }) => server ? factor(server.load) : "-"],
-  ["load's CPU", ({ generator }) => factor(generator)],
+  ["its CPU", ({ server }) => server ? factor(server.load) : "-"],
+  ["generator's", ({ generator }) => factor(generator)],
 ];
+
+const comparisonColumns: [head: string, value: (row: Comparison) => string][] = [
+  ["server", title],
+  ["load", ({ setting }) => settingText(setting)],
+  ["against", ({ against }) => against],
+  ["ratio", ratioText],
+  ["of CPU per message", ({ cost }) => cost ? spreadText(cost) : "-"],
+  ["pairs", ({ ratio }) => String(ratio.count)],
+];
+
+/** A table whose columns are as wide as they have to be: the first two to the left, figures to the right. */
+function layOut<T>(columns: [head: string, value: (row: T) => string][], rows: T[]): string[] {
+  const cells = [columns.map(([head]) => head), ...rows.map((row) => columns.map(([, value]) => value(row)))];
+  const widths = columns.map((_, i) => Math.max(...cells.map((line) => line[i].length)));
+  return cells.map((line) =>
+    line.map((cell, i) => i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
+  );
+}
 
 /** The rows as lines; one that has no figures says why. */
 function table(rows: Row[]): string {
   const shown = rows.filter(({ runs, failure }) => runs > 0 && !failure);
-  const cells = [columns.map(([head]) => head), ...shown.map((row) => columns.map(([, value]) => value(row)))];
-  const widths = columns.map((_, i) => Math.max(...cells.map((line) => line[i].length)));
-  const lines = cells.map((line) => line.map((cell, i) => i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])));
   const notes = rows.filter(({ failure }) => failure)
     .map((row) => `${title(row)}, ${settingText(row.setting)}: ${row.failure}`);
   const partly = shown.filter(({ served, setting }) => served < setting.connections)
     .map((row) => `${title(row)}, ${settingText(row.setting)}: ${row.served} of ${row.setting.connections} served`);
-  return [...lines.map((line) => line.join("  ")), ...partly, ...notes].join("\n");
+  return [...layOut(columns, shown), ...partly, ...notes].join("\n");
+}
+
+function report({ name, rows, comparisons, verdict }: Experiment): string {
+  const ratios = comparisons.length > 0 ? `${layOut(comparisonColumns, comparisons).join("\n")}\n\n` : "";
+  return `\n${name}: ${experiments[name].about}\n\n${table(rows)}\n\n${ratios}${verdict}\n`;
 }
 
 /** What was measured on what: figures without that are worth nothing. */
 function describe() {
-  const version = (command: string, ...rest: string[]) =>
-    String(spawnSync(command, rest).stdout ?? "").split("\n")[0].trim();
+  const version = (name: string) =>
+    `${name} ${String(spawnSync(name, ["--version"]).stdout).match(/\d+\.\d+\.\d+/)?.[0] ?? "?"}`;
   const congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
   return {
     date: new Date().toISOString().slice(0, 10),
     machine: `${cpus()[0]?.model.trim() ?? process.arch}, ${availableParallelism()} cores, ` +
       `${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${release().split("-")[0]}` +
       (existsSync(congestion) ? `, TCP ${readFileSync(congestion, "utf8").trim()}` : ""),
-    versions: Object.fromEntries(chosenRuntimes.map((name) => [name, version(name, "--version").replace(/ \(.*/, "")])),
+    versions: Object.fromEntries(chosenRuntimes.map((name) => [name, version(name)])),
     generator: runtime,
     size: options.size,
     inflight: options.inflight,
@@ -737,9 +775,10 @@ for (const name of asked) {
   const result = await experiments[name].run();
   results.push(result);
   if (process.stderr.isTTY) writeSync(2, "\r\x1b[K");
-  if (!options.json) {
-    writeSync(1, `\n${name}: ${experiments[name].about}\n\n${table(result.rows)}\n\n${result.verdict}\n`);
-  }
+  if (!options.json) writeSync(1, report(result));
 }
-if (options.json) writeSync(1, JSON.stringify({ ...about, experiments: results }, null, 1) + "\n");
+if (options.json) {
+  const round = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;
+  writeSync(1, JSON.stringify({ ...about, experiments: results }, round, 1) + "\n");
+}
 process.exit(0);

@@ -41,6 +41,7 @@ const options = parseOptions({
     inflight: [1, "messages on their way per connection", 1, 1000],
     milliseconds: [1000, "duration of each part of the measurement", 1],
     pace: [50, "rate when latency is measured, in percent of the highest; 0 = don't measure it", 0, 100],
+    patience: [5000, "milliseconds without any reply until a client counts as not served"],
     pid: [0, "process of the server, to report its CPU time, memory and threads (Linux)"],
   },
 });
@@ -271,8 +272,8 @@ after ${client.received} correct ones`);
   return Math.floor(client.received / size) - before;
 }
 
-/** How long nothing may happen before a server is believed to do nothing, in milliseconds. */
-const PATIENCE = 2000;
+/** Connections that are open, of all kinds. */
+let opened = 0;
 
 /**
  * Opens connections, `together` at a time, and has each exchange one message, so that it is known to be served.
@@ -289,7 +290,7 @@ async function openClients(count: number, together: number): Promise<{ clients: 
       flush(client);
       waiting.add(client);
     }
-    for (let last = performance.now(); waiting.size > 0 && performance.now() - last < PATIENCE;) {
+    for (let last = performance.now(); waiting.size > 0 && performance.now() - last < options.patience;) {
       for (const { client } of await sockets.wait(100)) {
         flush(client);
         try {
@@ -313,18 +314,23 @@ async function openClients(count: number, together: number): Promise<{ clients: 
 
 async function openClient(index: number): Promise<Client> {
   const client = { index, start: index * 17 % messagesInTable * size, due: 0, sent: 0, received: 0 } as Client;
-  client.link = await sockets.open(client);
+  try {
+    client.link = await sockets.open(client);
+  } catch (error) {
+    throw new Error(`connection ${++opened} can't be opened: ${explain(error)}`);
+  }
+  opened++;
   return client;
 }
 
-/** Opens connections that send until nothing more is taken, and read nothing. */
+/** Opens connections that send until nothing more is taken (or far too much has been), and read nothing. */
 async function openSlow(count: number): Promise<Client[]> {
   const clients = [];
   for (let index = 0; index < count; index++) {
     const client = await openClient(index);
     client.due = Infinity;
     // As long as the server reads on, there is room again a moment later.
-    for (let last = -1; client.sent > last; await sockets.wait(50)) {
+    for (let last = -1; client.sent > last && client.sent < 64 << 20; await sockets.wait(50)) {
       last = client.sent;
       flush(client);
     }
@@ -397,7 +403,9 @@ async function pace(clients: Client[], perSecond: number, milliseconds: number):
       note(client, count);
       if (count > 0) last = now;
     }
-    if (turn === turns && now - last > PATIENCE) throw new Error(`${total - replies} messages were never answered`);
+    if (turn === turns && now - last > options.patience) {
+      throw new Error(`${total - replies} messages were never answered`);
+    }
   }
   return latencies;
 }
@@ -410,7 +418,7 @@ async function settle(clients: Client[]): Promise<void> {
       flush(client);
       if (receive(client) > 0) last = performance.now();
     }
-    if (performance.now() - last > PATIENCE) {
+    if (performance.now() - last > options.patience) {
       throw new Error(`${missing()} connections never got all of their bytes back`);
     }
   }
@@ -462,7 +470,7 @@ async function measure(): Promise<LoadResult> {
     throw new Error(`only ${idle.clients.length} of ${options.idle} idle connections are served`);
   }
   const { clients, times } = await openClients(options.connections, options.connections > 100 ? 64 : 1);
-  const opened = usage(pid);
+  const open = usage(pid);
   const result: LoadResult = {
     served: clients.length,
     rate: 0,
@@ -485,14 +493,14 @@ async function measure(): Promise<LoadResult> {
   Object.assign(result, { rate, backlog, generator: (user + system) / 1e6 / seconds });
   await settle(clients);
 
-  if (before && after && atStart && opened) {
+  if (before && after && atStart && open) {
     const messages = rate * seconds, connections = clients.length + options.idle + slow.length;
     result.server = {
       load: (after.user + after.system - before.user - before.system) / seconds,
       user: (after.user - before.user) / messages * 1e6,
       system: (after.system - before.system) / messages * 1e6,
       peak: after.peak,
-      perConnection: (opened.memory - atStart.memory) / connections,
+      perConnection: (open.memory - atStart.memory) / connections,
       threads: after.threads,
     };
   }
