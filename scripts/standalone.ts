@@ -47,8 +47,8 @@ import { fail, parseOptions, usageError } from "./program.ts";
 import { runtime } from "./shim.ts";
 
 const runtimes = ["deno", "bun", "node"];
-/** They start the other scripts, or read them: a copy alone would be of no use. */
-const tools = ["bench.ts", "standalone.ts"];
+/** They start the other scripts, read them, or measure them: a copy alone would be of no use. */
+const tools = ["bench.ts", "load.ts", "standalone.ts"];
 const folder = dirname(fileURLToPath(import.meta.url));
 
 const options = parseOptions({
@@ -403,7 +403,18 @@ function rename(mention: Identifier, name: string): Edit {
 /** Goes on until no pass has anything to do. The first that finds something decides what the others see. */
 function simplify(text: string): string {
   const passes = options.runtime
-    ? [fold, prune, neverGiven, collapseAlias, mergeBase, mergeInterface, collapseInterface, inlineMethod, unused]
+    ? [
+      fold,
+      prune,
+      neverGiven,
+      importBuiltin,
+      collapseAlias,
+      mergeBase,
+      mergeInterface,
+      collapseInterface,
+      inlineMethod,
+      unused,
+    ]
     : [fold, prune, neverGiven, mergeInterface, unused];
   for (let round = 0; round < 500; round++) {
     const source = parse(text);
@@ -1047,6 +1058,22 @@ function collapseInterface({ file, checker, mentions }: Source): Edit[][] {
     changes.push(edits);
   }
   return changes;
+}
+
+/** A module that is asked for by a function, since the other runtimes don't have it, is imported like any other. */
+function importBuiltin({ file, mentions }: Source): Edit[][] {
+  return file.statements.filter(ts.isFunctionDeclaration).flatMap((node) => {
+    const statement = node.body?.statements[0];
+    let value = statement && ts.isReturnStatement(statement) ? statement.expression : undefined;
+    while (value && ts.isAsExpression(value)) value = value.expression;
+    if (!value || !ts.isCallExpression(value) || value.expression.getText() !== "process.getBuiltinModule") return [];
+    const [from] = value.arguments, name = from.getText().match(/\w+(?=")/)?.[0];
+    if (!name || some(file, (other) => ts.isIdentifier(other) && other.text === name)) return [];
+    const calls = mentions(node.name).filter((mention) => mention !== node.name).map(({ parent }) => parent);
+    if (!calls.every(ts.isCallExpression)) return [];
+    const text = `import * as ${name} from ${from.getText()};\n`;
+    return [[{ pos: 0, end: 0, text }, remove(node), ...calls.map((call) => replace(call, name))]];
+  });
 }
 
 /** An interface that is only there to be extended by one other becomes a part of that. */
