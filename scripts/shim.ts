@@ -553,14 +553,15 @@ class BunConnection extends CallbackConnection {
 
 // ---------------------------------------------------------------- Node
 
-function nodeListen({ host, port, reusePort, onError = ignore }: ListenOptions): Promise<Server> {
+function nodeListen(options: ListenOptions): Promise<Server> {
+  const { host, port, reusePort, onError = ignore } = options;
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
   return new Promise((resolve, reject) => {
     listener.once("error", reject);
     listener.listen({ host, port, reusePort }, () => {
       listener.off("error", reject);
       listener.on("error", onError);
-      resolve(new NodeServer(listener));
+      resolve(new NodeServer(listener, options));
     });
   });
 }
@@ -580,11 +581,27 @@ class NodeServer extends CallbackServer {
   readonly port: number;
   #listener: net.Server;
 
-  constructor(listener: net.Server) {
+  constructor(listener: net.Server, options: ListenOptions) {
     super();
     this.#listener = listener;
     this.port = (listener.address() as net.AddressInfo).port;
     listener.on("connection", (socket) => this.arrived(new NodeConnection(socket, ++this.accepted)));
+    if (runtime === "deno") this.#watchDescriptors(options);
+  }
+
+  /**
+   * Once it has found no descriptor, Deno's node:net never accepts again, and does not tell. So the listening socket
+   * is closed while they are few, and opened anew.
+   */
+  #watchDescriptors(options: ListenOptions): void {
+    const timer = setInterval(() => {
+      if (this.closed) return clearInterval(timer);
+      const error = outOfDescriptors(8);
+      if (error && this.#listener.listening) {
+        this.#listener.emit("error", error);
+        this.#listener.close();
+      } else if (!error && !this.#listener.listening) this.#listener.listen({ ...options, port: this.port });
+    }, 100);
   }
 
   protected stopListening(): void {
