@@ -58,11 +58,6 @@ async function main(): Promise<void> {
   sys.requireLinux();
   const { listener, port } = await open(options)
     .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-  ready(options.host, port);
-  log("create", 0, "step 1: socket(2) gives descriptor", listener);
-  log("bind", 0, "step 2: bind(2) gives it an address");
-  log("listen", 0, "step 3: listen(2), and the backlog takes clients");
-
   const shared = new Int32Array(new SharedArrayBuffer(4 * (2 + options.threads))).fill(-1, 1);
   const data = { listener, options, log: logSettings(), shared };
   onStop(() => {
@@ -72,6 +67,11 @@ async function main(): Promise<void> {
     // Step 8: close. With threads it is left to the end of the process, as they would complain.
     if (options.threads === 0) sys.close(listener);
   });
+  ready(options.host, port);
+  log("create", 0, "step 1: socket(2) gives descriptor", listener);
+  log("bind", 0, "step 2: bind(2) gives it an address");
+  log("listen", 0, "step 3: listen(2), and the backlog takes clients");
+
   let waiting = 0;
   setInterval(() => {
     const before = waiting;

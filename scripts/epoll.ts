@@ -57,11 +57,11 @@ let accepted = 0, full = false;
 // create, bind, listen
 const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, port);
 onStop(() => {
   sys.close(listener);
   open.closeAll();
 });
+ready(options.host, port);
 
 const { edge } = options;
 /** With `--edge`: those for which no call has returned EAGAIN yet. epoll_wait will not mention them again. */

@@ -49,11 +49,11 @@ let accepted = 0, full = false;
 // create, bind, listen
 const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, port);
 onStop(() => {
   sys.close(listener);
   open.closeAll();
 });
+ready(options.host, port);
 
 /** Calls made since the last report, and those of them that found nothing. */
 let calls = 0, vain = 0;

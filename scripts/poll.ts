@@ -51,11 +51,11 @@ let accepted = 0, full = false;
 // create, bind, listen
 const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, port);
 onStop(() => {
   sys.close(listener);
   open.closeAll();
 });
+ready(options.host, port);
 
 /** The list, of which the first `watched` entries are in use, and where in it each descriptor stands. */
 const list = sys.memory(8 * MOST_DESCRIPTORS), places: (number | undefined)[] = [];

@@ -51,11 +51,11 @@ let accepted = 0, full = false;
 // create, bind, listen
 const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, port);
 onStop(() => {
   sys.close(listener);
   open.closeAll();
 });
+ready(options.host, port);
 
 /** What to wait for, and the copies in which the kernel leaves what is ready. */
 const reading = sys.memory(FD_SET_BYTES), readable = sys.memory(FD_SET_BYTES);
