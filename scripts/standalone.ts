@@ -832,11 +832,13 @@ function unused(source: Source): Edit[][] {
         }
         changes.push(edits);
       });
-    } else if (ts.isVariableDeclaration(node) && ts.isIdentifier(node.name) && !isRead(node.name)) {
-      const statement = node.parent.parent;
-      const isLocal = ts.isVariableStatement(statement) && !ts.isSourceFile(statement.parent);
-      if (isLocal && !hasEffect(node.initializer) && statement.declarationList.declarations.length === 1) {
-        changes.push([remove(statement)]);
+    } else if (ts.isVariableDeclaration(node) && ts.isIdentifier(node.name)) {
+      const statement = node.parent.parent, value = node.initializer?.getText();
+      const isAlone = ts.isVariableStatement(statement) && statement.declarationList.declarations.length === 1;
+      if (!isAlone || ts.isSourceFile(statement.parent)) return;
+      if (!isRead(node.name) && !hasEffect(node.initializer)) changes.push([remove(statement)]);
+      else if (value === "undefined" && !assigns(source, node)) {
+        changes.push([remove(statement), ...substitute(source, node, value)]);
       }
     } else if (
       ts.isVariableStatement(node) && ts.isSourceFile(node.parent) && node.declarationList.flags & ts.NodeFlags.Let
