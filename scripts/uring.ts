@@ -48,7 +48,7 @@ interface Client {
   close(): void;
 }
 
-const BUFFER_SIZE = 16_384, BUFFERS_PER_BLOCK = 64, TIMEOUT = 500;
+const BUFFER_SIZE = 65_536, BUFFERS_PER_BLOCK = 64, TIMEOUT = 500;
 /** Marks of requests: the client's place, doubled, and 1 for a send. Place 0 is the listening socket's. */
 const LISTENER = 0, SEND = 1;
 /** Whether nobody needs to hear of a message that has been sent, so that the kernel may keep it to itself. */
@@ -59,13 +59,12 @@ const clients: (Client | undefined)[] = [undefined], free: number[] = [];
 const blocks: sys.Memory[] = [];
 const open = new Connections<Client>(options.idle);
 const peer = sys.socketAddress();
-let accepted = 0, full = false, stopping = false;
+let accepted = 0, asking = false, full = false, stopping = false;
 
 const ring = openRing();
 // create, bind, listen
 const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-ready(options.host, port);
 onStop(() => {
   stopping = true;
   sys.shutdown(listener, sys.SHUT_RDWR);
@@ -74,12 +73,14 @@ onStop(() => {
   if (ring.enter(100) >= 0) complete();
 });
 
-ring.accept(listener, LISTENER);
+ready(options.host, port);
+
+ask();
 for (;;) {
   const result = ring.enter(TIMEOUT);
   if (result < 0) fail("io_uring_enter", sys.systemError(result));
   const count = complete();
-  if (count === 0 && full) ring.accept(listener, LISTENER);
+  if (count === 0 && full) ask();
   // Signals and timers: when there is nothing else to do, and otherwise every now and then.
   if (count === 0 || sys.turnIsDue()) await sys.runtimeTurn();
 }
@@ -103,6 +104,12 @@ function openRing(): Ring {
   } catch (error) {
     return fail("cannot use io_uring", explainRefusal(error as Error));
   }
+}
+
+/** Asks for connections, unless that has been asked and still holds. */
+function ask(): void {
+  if (!asking) ring.accept(listener, LISTENER);
+  asking = true;
 }
 
 /** The kernel has accepted a connection, as it will go on to do while `more` is set. */
@@ -135,7 +142,8 @@ function onAccepted(fd: number, more: boolean): void {
     open.add(client);
     receive(client);
   }
-  if (!more && !full) ring.accept(listener, LISTENER);
+  asking = more;
+  if (!full) ask();
 }
 
 /** Asks for bytes. */
@@ -203,8 +211,5 @@ function close(client: Client): void {
   free.push(client.place);
   open.delete(client);
   log("close", client.id);
-  if (full) {
-    full = false;
-    ring.accept(listener, LISTENER);
-  }
+  if (full) ask();
 }
