@@ -78,7 +78,9 @@ for (;;) {
     else if (edge) unexhausted.add(clients[fd]!);
     else handle(clients[fd]!);
   }
-  for (const client of unexhausted) handle(client);
+  if (edge) {
+    for (const client of unexhausted) handle(client);
+  }
   // Last, as a new client may be given the number of one that has just left, but must not be given its events.
   if (connecting) accept();
   if (count <= 0 && full) watch(listener, READ);
