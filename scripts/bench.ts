@@ -672,6 +672,11 @@ function saturation({ generator, backlog, server }: Row): string {
 
 // ---------------------------------------------------------------- telling
 
+/** Writes to standard output, all of it. */
+function print(text: string): void {
+  for (let data = new TextEncoder().encode(text); data.length > 0;) data = data.subarray(writeSync(1, data));
+}
+
 /** A line on standard error, which does not get into the results. */
 function say(text: string): void {
   writeSync(2, `${process.stderr.isTTY ? "\r\x1b[K" : ""}${text}\n`);
@@ -775,10 +780,10 @@ for (const name of asked) {
   const result = await experiments[name].run();
   results.push(result);
   if (process.stderr.isTTY) writeSync(2, "\r\x1b[K");
-  if (!options.json) writeSync(1, report(result));
+  if (!options.json) print(report(result));
 }
 if (options.json) {
   const round = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;
-  writeSync(1, JSON.stringify({ ...about, experiments: results }, round, 1) + "\n");
+  print(JSON.stringify({ ...about, experiments: results }, round, 1) + "\n");
 }
 process.exit(0);

@@ -182,7 +182,7 @@ function portableSockets(): Sockets {
   const table = new Uint8Array(period + chunk);
   fillTable(table);
   const selector = new Selector<Connection, Link>();
-  const connections = new Map<Link, Connection>();
+  const connections = new Map<Link, Connection>(), watched = new Set<Link>();
   let waiting: ReturnType<typeof selector.wait> | null = null;
 
   return {
@@ -217,8 +217,6 @@ function portableSockets(): Sockets {
     },
   };
 }
-
-const watched = new Set<Link>();
 
 /** Whether system calls can be made here. */
 function canCall(): boolean {

@@ -229,7 +229,7 @@ function drawIdle(result: Result): Chart {
       marginRight: 80,
       x: { type: "point", label: "silent connections →", labelOffset: 36, padding: 0.2 },
       y: { type: "log", label: null, grid: true, ticks: [3, 10, 30, 100, 300], tickFormat: "~s" },
-      fx: { label: null, tickFormat: (on: string) => names[on] },
+      fx: { label: null, domain: runtimesIn(rows), tickFormat: (on: string) => names[on] },
       marks: [
         Plot.line(rows, {
           x: ({ setting }: Row) => setting.idle,
