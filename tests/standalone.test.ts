@@ -10,7 +10,7 @@ import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, Client, hasFFI, run, type Runtime, runtimes, serve } from "./harness.ts";
-import { models } from "./models.ts";
+import { type Model, models } from "./models.ts";
 
 /** What must not be mentioned in what was made for one runtime: the names of the others and of their modules. */
 const foreign: Record<string, RegExp> = {
@@ -19,7 +19,13 @@ const foreign: Record<string, RegExp> = {
   node: /\bDeno\b|\bdeno\b|\bBun\b|\bbun\b/,
 };
 const project = path.join(path.dirname(fileURLToPath(import.meta.url)), "..");
-const servers = [...models, { script: "single.ts", args: [], systemCalls: false }];
+const servers: Pick<Model, "script" | "args" | "systemCalls">[] = [
+  ...models,
+  { script: "single.ts", args: [] },
+  { script: "blocking.ts", args: [], systemCalls: true },
+  { script: "nonblocking.ts", args: [], systemCalls: true },
+  { script: "uring.ts", args: [], systemCalls: true },
+].filter(({ script }, i, all) => i < models.length || all.findIndex((other) => other.script === script) === i);
 
 // The tool needs Deno, which fetches the compiler and formats. The scripts made by it run on any runtime.
 const deno = runtimes.find(({ name }) => name === "deno");
@@ -35,7 +41,7 @@ function standalone(deno: Runtime): void {
     for (const args of [["nonsense"], [], ["../x"]]) {
       const { code, errors } = await make(...args);
       assertEquals(code, 2);
-      assertMatch(errors, /^standalone\.ts: unknown script ".*"; known are client, .*tasks.*\n$/);
+      assertMatch(errors, /^standalone\.ts: unknown script ".*"; known are .*client, .*tasks, .*\n$/);
     }
     const { code, errors } = await make("tasks", "--runtime", "nonsense");
     assertEquals(code, 2);
