@@ -43,10 +43,10 @@ async function main(): Promise<void> {
   let started = 0;
 
   /** A new thread, for the pool or for one that has died. */
-  async function start(): Promise<void> {
+  async function start(): Promise<Thread> {
     const thread = await threads.start(`w-${++started}`);
-    log("start", 0, thread.name);
     put(thread);
+    return thread;
   }
 
   function put(thread: Thread): void {
@@ -56,10 +56,15 @@ async function main(): Promise<void> {
 
   function replace(): void {
     // It may be that there is no room for it yet.
-    start().catch((error) => {
-      log("error", 0, `thread w-${started}:`, explain(error));
+    start().then(({ name }) => log("start", 0, name), (error) => {
+      log("error", 0, "a thread could not be replaced:", explain(error));
       setTimeout(replace, 1000);
     });
+  }
+
+  // Before anybody can connect, and with their descriptors secured.
+  for (let i = 0; i < options.workers; i++) {
+    await start().catch((error) => fail(`cannot start thread ${started} of ${options.workers}`, error));
   }
 
   // create, bind, listen
@@ -70,9 +75,7 @@ async function main(): Promise<void> {
     server.close();
     connections.closeAll();
   });
-  for (let i = 0; i < options.workers; i++) {
-    await start().catch((error) => fail(`cannot start thread ${started} of ${options.workers}`, error));
-  }
+  for (const { name } of free) log("start", 0, name);
 
   for (;;) {
     // Waits for a client, but doesn't accept it: that comes when there is a thread for it. (Bun and Node accept of
