@@ -291,8 +291,10 @@ async function runLoad(values: Record<string, string | number>): Promise<LoadRes
   return JSON.parse(output.out);
 }
 
+/** The line that says what went wrong. */
 function firstLine({ err, out }: Output): string {
-  return (err || out).split("\n")[0].replace(/^load\.ts: the run failed: /, "");
+  const lines = (err || out).split("\n");
+  return (lines.find((line) => /error/i.test(line)) ?? lines[0]).replace(/^load\.ts: the run failed: /, "");
 }
 
 // ---------------------------------------------------------------- taking turns

@@ -481,7 +481,7 @@ async function measure(): Promise<LoadResult> {
   if (clients.length === 0) return result;
 
   // The runtimes compile what runs often, so the first messages are slower.
-  await race(clients, milliseconds / 2);
+  await race(clients, Math.max(400, milliseconds / 2));
   await settle(clients);
 
   const before = usage(pid), own = process.cpuUsage(), start = performance.now();
