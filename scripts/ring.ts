@@ -53,16 +53,17 @@ export class Ring {
   #fd: number;
   #rings: Int32Array<ArrayBuffer>;
   #requests: Int32Array<ArrayBuffer>;
-  /** Where in `#rings` the head and the tail of the queues are, and the first completion. */
-  #requestHead: number;
+  /** Where in `#rings` the ends of the queues are that this side moves, and what it has to watch. */
   #requestTail: number;
   #completionHead: number;
   #completionTail: number;
   #completions: number;
   #requestMask: number;
   #completionMask: number;
-  /** Our own ends of the queues: requests made, not all of them published yet, and completions taken. */
+  /** Requests made, and how many of them the kernel has taken; completions there are, and how many we have taken. */
   #made = 0;
+  #submitted = 0;
+  #completed = 0;
   #taken = 0;
   #timeout: Memory;
   #wait: Memory;
@@ -83,7 +84,6 @@ export class Ring {
     const count = params[0], array = params[16] / 4, completionsAt = params[25];
     this.#rings = mapped(this.#fd, 0, Math.max(params[16] + 4 * count, completionsAt + 16 * params[1])).ints;
     this.#requests = mapped(this.#fd, IORING_OFF_SQES, 64 * count).ints;
-    this.#requestHead = params[10] / 4;
     this.#requestTail = params[11] / 4;
     this.#requestMask = this.#rings[params[12] / 4];
     this.#completionHead = params[20] / 4;
@@ -100,57 +100,46 @@ export class Ring {
 
   /** Asks for every connection that comes to the listening socket, as long as `more` is set. See accept(2). */
   accept(fd: number, data: number): void {
-    const at = this.#request(IORING_OP_ACCEPT | IORING_ACCEPT_MULTISHOT << 16, fd, data);
-    this.#requests[at + 7] = ACCEPTED_CLOEXEC;
+    this.#request(IORING_OP_ACCEPT | IORING_ACCEPT_MULTISHOT << 16, fd, 0, 0, ACCEPTED_CLOEXEC, data);
   }
 
   /** Asks for up to `size` bytes, when there are any, to be put at an address. See recv(2). */
   recv(fd: number, address: number, size: number, data: number): void {
-    const at = this.#request(IORING_OP_RECV | IORING_RECVSEND_POLL_FIRST << 16, fd, data);
-    putAddress(this.#requests, at + 4, address);
-    this.#requests[at + 6] = size;
+    this.#request(IORING_OP_RECV | IORING_RECVSEND_POLL_FIRST << 16, fd, address, size, 0, data);
   }
 
   /** Asks for `size` bytes to be sent, all of them. See send(2). */
   send(fd: number, address: number, size: number, data: number): void {
-    this.#send(0, fd, address, size, data);
+    this.#request(IORING_OP_SEND, fd, address, size, MSG_WAITALL | MSG_NOSIGNAL, data);
   }
 
   /**
-   * The same, and the next request is not begun before all is sent; if that fails, its result is -ECANCELED.
-   * With `silent`, success is not reported.
+   * The same, and the request made next is not begun before all is sent; if that fails, its result is -ECANCELED.
+   * With `silent`, success is not reported, and of a failure only that of the send.
    */
   sendThen(fd: number, address: number, size: number, data: number, silent: boolean): void {
-    // A chain has to be handed over in one piece.
+    // Both have to be handed over together.
     if (this.#room() < 2) this.#submit();
-    this.#send(IOSQE_IO_LINK | (silent ? IOSQE_CQE_SKIP_SUCCESS : 0), fd, address, size, data);
+    const flags = IOSQE_IO_LINK | (silent ? IOSQE_CQE_SKIP_SUCCESS : 0);
+    this.#request(IORING_OP_SEND | flags << 8, fd, address, size, MSG_WAITALL | MSG_NOSIGNAL, data);
   }
 
-  #send(flags: number, fd: number, address: number, size: number, data: number): void {
-    const at = this.#request(IORING_OP_SEND | flags << 8, fd, data);
-    putAddress(this.#requests, at + 4, address);
-    this.#requests[at + 6] = size;
-    this.#requests[at + 7] = MSG_WAITALL | MSG_NOSIGNAL;
-  }
-
-  /** Fills in what all requests have, and returns where the rest goes. */
-  #request(operation: number, fd: number, data: number): number {
+  /** Fills in a `struct io_uring_sqe`: the members that are used. The others stay 0. */
+  #request(operation: number, fd: number, address: number, size: number, flags: number, data: number): void {
     if (this.#room() < 1) this.#submit();
-    const at = (this.#made++ & this.#requestMask) * SQE_INTS;
-    this.#requests.fill(0, at, at + SQE_INTS);
-    this.#requests[at] = operation;
-    this.#requests[at + 1] = fd;
-    this.#requests[at + 8] = data;
-    return at;
+    const at = (this.#made & this.#requestMask) * SQE_INTS, entries = this.#requests;
+    entries[at] = operation;
+    entries[at + 1] = fd;
+    putAddress(entries, at + 4, address);
+    entries[at + 6] = size;
+    entries[at + 7] = flags;
+    entries[at + 8] = data;
+    // The counters run on past 2^31, as the kernel's do.
+    this.#made = this.#made + 1 | 0;
   }
 
   #room(): number {
-    return this.#requestMask + 1 - this.#waiting();
-  }
-
-  /** How many requests the kernel has not taken yet. Counters run on past 2^31, hence `| 0`. */
-  #waiting(): number {
-    return this.#made - Atomics.load(this.#rings, this.#requestHead) | 0;
+    return this.#requestMask + 1 - (this.#made - this.#submitted | 0);
   }
 
   #submit(): void {
@@ -168,8 +157,9 @@ export class Ring {
   }
 
   #enter(least: number, flags: number): number {
+    const count = this.#made - this.#submitted | 0;
     Atomics.store(this.#rings, this.#requestTail, this.#made);
-    const count = this.#waiting();
+    Atomics.store(this.#rings, this.#completionHead, this.#taken);
     const result = cEnter(
       SYS_io_uring_enter,
       this.#fd,
@@ -179,20 +169,25 @@ export class Ring {
       this.#wait.pointer,
       WAIT_SIZE,
     );
-    if (result >= 0) return result;
-    const error = errno[0];
-    return error === ETIME || error === EINTR || error === EBUSY ? 0 : -error;
+    if (result < 0) {
+      const error = errno[0];
+      return error === ETIME || error === EINTR || error === EBUSY ? 0 : -error;
+    }
+    this.#submitted = this.#submitted + result | 0;
+    return result;
   }
 
   /** Takes the next completion, if there is one, and shows it in `data`, `result` and `more`. */
   next(): boolean {
-    if (this.#taken === Atomics.load(this.#rings, this.#completionTail)) return false;
+    if (this.#taken === this.#completed) {
+      this.#completed = Atomics.load(this.#rings, this.#completionTail);
+      if (this.#taken === this.#completed) return false;
+    }
     const at = this.#completions + (this.#taken & this.#completionMask) * CQE_INTS;
     this.data = this.#rings[at];
     this.result = this.#rings[at + 2];
     this.more = (this.#rings[at + 3] & IORING_CQE_F_MORE) !== 0;
     this.#taken = this.#taken + 1 | 0;
-    Atomics.store(this.#rings, this.#completionHead, this.#taken);
     return true;
   }
 }
