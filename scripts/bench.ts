@@ -668,8 +668,10 @@ async function comparePeers(): Promise<Experiment> {
 /** Whether the fastest server was the bottleneck, or the generator. */
 function saturation({ generator, backlog, server }: Row): string {
   if (!server) return "";
+  const waiting = factor(100 - 100 * backlog);
+  const limit = backlog < 0.5 ? "so the server was the limit" : "so the generator was the limit, and C may be faster";
   return ` While C was measured, it used ${factor(server.load)} of a core and the generator ${factor(generator)}; ` +
-    `on average ${factor(100 - 100 * backlog)} % of the connections waited for the server and not for the generator.`;
+    `${waiting} % of the connections waited for the server and the others for the generator, ${limit}.`;
 }
 
 // ---------------------------------------------------------------- telling
