@@ -193,6 +193,7 @@ function drawModels(result: Result): Chart {
       marginLeft: 90,
       x: {
         type: "log",
+        domain: [1000, 200_000],
         label: "messages per second →",
         labelOffset: 36,
         grid: true,
@@ -318,14 +319,21 @@ function drawThreads(result: Result): Chart {
   const place = ({ model, on }: Row) => `${model} ${names[on] ?? on}`;
   const figures = rows.flatMap((row) => [
     { ...row, what: "microseconds to the first reply", value: row.firstReply },
-    { ...row, what: "kilobytes per connection", value: Math.max(1, (row.server?.perConnection ?? 0) * 1000) },
+    { ...row, what: "kilobytes per connection", value: Math.max(10, (row.server?.perConnection ?? 0) * 1000) },
   ]);
   return {
     title: "What a thread costs: a new client's first reply, and memory per client",
     options: {
       height: 90 + rows.length * 20,
       marginLeft: 130,
-      x: { type: "log", label: null, grid: true, tickFormat: "~s", ticks: [1, 10, 100, 1000, 10_000, 100_000] },
+      x: {
+        type: "log",
+        label: null,
+        grid: true,
+        tickFormat: "~s",
+        domain: [10, 100_000],
+        ticks: [10, 100, 1000, 10_000, 100_000],
+      },
       y: { domain: rows.map(place), label: null, tickSize: 0 },
       fx: { label: null, domain: ["microseconds to the first reply", "kilobytes per connection"] },
       marks: [
