@@ -70,11 +70,11 @@ async function main(): Promise<void> {
   // create, bind, listen
   const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
     .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-  ready(options.host, server.port);
   onStop(() => {
     server.close();
     connections.closeAll();
   });
+  ready(options.host, server.port);
   for (const { name } of free) log("start", 0, name);
 
   for (;;) {

@@ -260,7 +260,7 @@ export function onStop(close: () => void): void {
  */
 export function burn(milliseconds: number): void {
   if (milliseconds === 0) return;
-  sum = spin(milliseconds * burnRate());
+  sum = spin(Math.round(milliseconds * burnRate()));
 }
 
 /** The steps that `burn` does in a millisecond, measured unless they are known: one thread tells the next. */

@@ -109,8 +109,8 @@ async function main(): Promise<void> {
   (await listen(options).catch(cannotListen)).close();
   const servers = [];
   for (let i = 0; i < options.workers; i++) servers.push(await start().catch(cannotListen));
-  ready(options.host, port);
   onStop(printCounts);
+  ready(options.host, port);
   for (const { serve } of servers) serve();
   setInterval(printCounts, 5000);
 }

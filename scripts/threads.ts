@@ -41,11 +41,11 @@ async function main(): Promise<void> {
   // create, bind, listen
   const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
     .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-  ready(options.host, server.port);
   onStop(() => {
     server.close();
     connections.closeAll();
   });
+  ready(options.host, server.port);
   setInterval(() => log("threads", 0, threads.size, ...threads.names), 3000);
 
   /** No further thread now. Without any, waiting would not help. */
