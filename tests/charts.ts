@@ -14,8 +14,8 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import * as Plot from "npm:@observablehq/plot@0.6.17";
-import { parseHTML } from "npm:linkedom@0.18.15";
+import * as Plot from "@observablehq/plot";
+import { parseHTML } from "linkedom";
 
 const pictures = join(dirname(fileURLToPath(import.meta.url)), "../.github");
 const { document } = parseHTML("<!DOCTYPE html><html></html>") as unknown as {
