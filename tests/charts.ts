@@ -9,7 +9,6 @@
  */
 
 // The packages are named here and nowhere else, so that only drawing has to fetch them.
-// deno-lint-ignore-file no-import-prefix
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
