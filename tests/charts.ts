@@ -5,10 +5,8 @@
  * Colours and lines are chosen for a light and a dark background: text takes its colour from a style sheet in the
  * picture, which asks the reader's system which one it is.
  *
- *   deno run -A tests/charts.ts
+ *   deno task charts
  */
-
-// The packages are named here and nowhere else, so that only drawing has to fetch them.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
