@@ -65,8 +65,9 @@ for (;;) {
   const count = sys.poll(list, watched, TIMEOUT);
   if (count < 0 && count !== -sys.EINTR) fail("poll", sys.systemError(count));
   let connecting = false;
-  // Backwards: when a client leaves, the last entry takes its place, and that one has had its turn by then.
-  for (let place = watched - 1, left = count; left > 0; place--) {
+  // Backwards: when a client leaves, the last entry takes its place, and that one has had its turn by then. (The
+  // listener's may lose what it had to say when it is watched again. It says it once more.)
+  for (let place = watched - 1, left = count; left > 0 && place >= 0; place--) {
     if (sys.pollfdReady(list, place) === 0) continue;
     left--;
     const fd = sys.pollfdDescriptor(list, place);
