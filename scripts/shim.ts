@@ -586,12 +586,13 @@ class NodeServer extends CallbackServer {
     this.#listener = listener;
     this.port = (listener.address() as net.AddressInfo).port;
     listener.on("connection", (socket) => this.arrived(new NodeConnection(socket, ++this.accepted)));
-    if (runtime === "deno") this.#watchDescriptors(options);
+    if (options.reusePort) this.#watchDescriptors(options);
   }
 
   /**
-   * Once it has found no descriptor, Deno's node:net never accepts again, and does not tell. So the listening socket
-   * is closed while they are few, and opened anew.
+   * Several loops in one process share its descriptors. Once one of them has found none, Node's accept spins (another
+   * loop has taken the spare one that it keeps for this) and Deno's never accepts again. So the listening socket is
+   * closed while they are few, and opened anew.
    */
   #watchDescriptors(options: ListenOptions): void {
     const timer = setInterval(() => {
