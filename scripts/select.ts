@@ -39,7 +39,7 @@ interface Client {
 }
 
 const READ = 1, WRITE = 2;
-const BUFFER_SIZE = 65_536, FD_SET_BYTES = sys.FD_SETSIZE / 8, TIMEOUT = 500;
+const BUFFER_SIZE = 65_536, TIMEOUT = 500;
 const NOTHING = new Uint8Array(0);
 
 /** By descriptor. */
@@ -58,8 +58,8 @@ onStop(() => {
 ready(options.host, port);
 
 /** What to wait for, and the copies in which the kernel leaves what is ready. */
-const reading = sys.memory(FD_SET_BYTES), readable = sys.memory(FD_SET_BYTES);
-const writing = sys.memory(FD_SET_BYTES), writable = sys.memory(FD_SET_BYTES);
+const reading = sys.memory(sys.FD_SET_SIZE), readable = sys.memory(sys.FD_SET_SIZE);
+const writing = sys.memory(sys.FD_SET_SIZE), writable = sys.memory(sys.FD_SET_SIZE);
 const timeout = sys.timeval();
 let highest = 0;
 watch(listener, READ);

@@ -379,14 +379,6 @@ export function setOption(fd: number, level: number, option: number, value: numb
   return setsockopt(fd, level, option, optionMemory, 4);
 }
 
-/** Reads an option that is an `int` of 0 or more, such as SO_ERROR. */
-export function getOption(fd: number, level: number, option: number): number {
-  optionMemory ??= memory(8);
-  optionMemory.ints[1] = 4;
-  const result = getsockopt(fd, level, option, optionMemory, part(optionMemory, 4, 4));
-  return result < 0 ? result : optionMemory.ints[0];
-}
-
 let tcpInfo: { value: Memory; length: Memory } | undefined;
 
 /** How many connections wait in the backlog of a listening socket to be accepted. See `TCP_INFO` in tcp(7). */
@@ -567,11 +559,6 @@ const EPOLL_EVENT_INTS = process.arch === "x64" ? 3 : 4;
 /** Memory for so many of `struct epoll_event`. */
 export function epollEvents(count: number): Memory {
   return memory(count * EPOLL_EVENT_INTS * 4);
-}
-
-/** The events of entry `index`: EPOLLIN, EPOLLOUT, and on its own account EPOLLERR (8) and EPOLLHUP (16). */
-export function eventsOf({ ints }: Memory, index: number): number {
-  return ints[index * EPOLL_EVENT_INTS];
 }
 
 /** The descriptor that entry `index` is about: what `epoll_ctl` was given as data. */
