@@ -23,8 +23,7 @@ import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { LoadResult } from "./load.ts";
-import { explain, fail, parseOptions, usageError } from "./program.ts";
-import { runtime } from "./shim.ts";
+import { explain, fail, parseOptions, runtime, usageError } from "./program.ts";
 
 // ---------------------------------------------------------------- what there is to choose from
 
@@ -75,13 +74,12 @@ const experiments: Record<string, { about: string; run: () => Promise<Experiment
   peers: { about: "against the same models in C, Go and Python", run: comparePeers },
 };
 
-const options = parseOptions({
-  about: `Measures the servers of this collection, on this machine. The experiments:\n\n${
+const options = parseOptions(
+  `Measures the servers of this collection, on this machine. The experiments:\n\n${
     Object.entries(experiments).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}\n`).join("")
   }\nThe models: ${Object.keys(models).join(", ")}`,
-  example: "bench.ts models --connections 100 --runtimes deno,bun,node",
-  operands: "[EXPERIMENT ...]",
-  options: {
+  "bench.ts models --connections 100 --runtimes deno,bun,node",
+  {
     models: ["all", "those to measure, with commas between them"],
     runtimes: ["own", "those to run them on: deno,bun,node; own is the one that runs this"],
     connections: ["auto", "connections that send; several numbers make several measurements"],
@@ -93,7 +91,8 @@ const options = parseOptions({
     rounds: [5, "turns that each server gets", 1],
     json: [false, "print the results as JSON"],
   },
-});
+  "[EXPERIMENT ...]",
+);
 
 /** The part of the names that were asked for, or the end of the process. */
 function choose(kind: string, known: string[], asked: string[]): string[] {

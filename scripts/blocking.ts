@@ -46,15 +46,15 @@ const TIMEOUT = 500;
 const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
-  const options = parseOptions({
-    about: "Blocking I/O: the eight steps as system calls, for one client after another.",
-    example: "nc 127.0.0.1 9999, in two terminals: the second waits until the first has left",
-    options: {
+  const options = parseOptions(
+    "Blocking I/O: the eight steps as system calls, for one client after another.",
+    "nc 127.0.0.1 9999, in two terminals: the second waits until the first has left",
+    {
       ...serverOptions,
-      messages: [0, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+      messages: [0, "exchanges per connection; 0 = until the client leaves"],
       threads: [0, "threads that block in accept on one listening socket; 0 = no further thread", 0, 1000],
     },
-  });
+  );
   sys.requireLinux();
   const { listener, port } = await open(options)
     .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));

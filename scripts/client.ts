@@ -10,19 +10,19 @@
  */
 
 import process from "node:process";
-import { fail, log, onStop, parseOptions } from "./program.ts";
-import { connect, formatAddress } from "./shim.ts";
+import { fail, formatAddress, log, onStop, parseOptions } from "./program.ts";
+import { connect } from "./shim.ts";
 
-const options = parseOptions({
-  about: "The other end: sends each MESSAGE, or each line of the standard input, and prints each reply.",
-  example: "start a server (deno run -A scripts/tasks.ts) and, beside it, deno run -A scripts/client.ts hello world",
-  operands: "[MESSAGE ...]",
-  options: {
+const options = parseOptions(
+  "The other end: sends each MESSAGE, or each line of the standard input, and prints each reply.",
+  "start a server (deno run -A scripts/tasks.ts) and, beside it, deno run -A scripts/client.ts hello world",
+  {
     host: ["127.0.0.1", "address to connect to"],
     port: [9999, "port to connect to", 1, 65_535],
     quiet: [false, "print the replies as they are, and errors, nothing else"],
   },
-});
+  "[MESSAGE ...]",
+);
 
 const address = formatAddress(options.host, options.port);
 const connection = await connect(options).catch((error) => fail(`cannot connect to ${address}`, error));

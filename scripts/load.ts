@@ -24,14 +24,15 @@ import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { explain, fail, parseOptions } from "./program.ts";
+import { connect, type Connection, READ, WRITE } from "./readiness.ts";
 import { Selector } from "./selector.ts";
-import { connect, type Connection, READ, WRITE } from "./shim.ts";
+
 import * as sys from "./sys.ts";
 
-const options = parseOptions({
-  about: "Many clients at once: how fast a server echoes, how late, and whether every byte is right.",
-  example: "scripts/epoll.ts --quiet in another terminal, then this",
-  options: {
+const options = parseOptions(
+  "Many clients at once: how fast a server echoes, how late, and whether every byte is right.",
+  "scripts/epoll.ts --quiet in another terminal, then this",
+  {
     host: ["127.0.0.1", "address to connect to"],
     port: [9999, "port to connect to", 1, 65_535],
     connections: [50, "connections that send", 1],
@@ -44,7 +45,7 @@ const options = parseOptions({
     patience: [5000, "milliseconds without any reply until a client counts as not served"],
     pid: [0, "process of the server, to report its CPU time, memory and threads (Linux)"],
   },
-});
+);
 
 /** What a run has shown. bench.ts reads it. */
 export interface LoadResult {

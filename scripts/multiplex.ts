@@ -15,19 +15,19 @@
  *   nc 127.0.0.1 9999                     in several terminals: one thread serves them all
  */
 
-import { burn, Connections, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { type Connection, listen, READ, type Server, WRITE } from "./readiness.ts";
 import { Selector } from "./selector.ts";
-import { type Connection, listen, READ, type Server, WRITE } from "./shim.ts";
 
-const options = parseOptions({
-  about: "I/O multiplexing: one loop waits for all sockets at once and deals with those that are ready.",
-  example: "nc 127.0.0.1 9999, in several terminals at once",
-  options: {
+const options = parseOptions(
+  "I/O multiplexing: one loop waits for all sockets at once and deals with those that are ready.",
+  "nc 127.0.0.1 9999, in several terminals at once",
+  {
     ...serverOptions,
-    messages: [0, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+    messages: [0, "exchanges per connection; 0 = until the client leaves"],
     work: [0, "milliseconds of CPU burnt per message"],
   },
-});
+);
 
 /** What the loop must remember of a connection between two events. */
 interface Client {
@@ -37,16 +37,17 @@ interface Client {
   exchanges: number;
 }
 
-const open = new Connections<Connection>(options.idle);
+const open = new Set<Connection>();
 
 // create, bind, listen
-const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
+const server = await listen(options)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
 onStop(() => {
   server.close();
-  open.closeAll();
+  for (const connection of open) connection.close();
 });
 ready(options.host, server.port);
+closeSilent(open, options.idle);
 
 const selector = new Selector<Server | Connection, Client | null>();
 selector.register(server, READ, null);
@@ -83,7 +84,7 @@ function receive(client: Client): void {
   if (!data) return;
   if (data.length === 0) return close(client);
   log("recv", connection.id, data);
-  open.seen(connection);
+  connection.silence = 0;
   burn(options.work);
   const sent = connection.sendNow(data);
   if (sent === data.length) return finish(client);

@@ -15,17 +15,17 @@
  *   nc 127.0.0.1 9999                   in several terminals: one thread serves them all
  */
 
-import { Connections, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
 import * as sys from "./sys.ts";
 
-const options = parseOptions({
-  about: "Non-blocking I/O: every socket is asked over and over, and answers EAGAIN when it has nothing.",
-  example: "nc 127.0.0.1 9999, in several terminals at once",
-  options: {
+const options = parseOptions(
+  "Non-blocking I/O: every socket is asked over and over, and answers EAGAIN when it has nothing.",
+  "nc 127.0.0.1 9999, in several terminals at once",
+  {
     ...serverOptions,
-    messages: [0, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+    messages: [0, "exchanges per connection; 0 = until the client leaves"],
   },
-});
+);
 sys.requireLinux();
 
 /** What the loop must remember of a client between two rounds. */
@@ -35,6 +35,7 @@ interface Client {
   /** Received, but not sent back yet. */
   unsent: Uint8Array;
   exchanges: number;
+  silence: number;
   close(): void;
 }
 
@@ -42,7 +43,6 @@ const BUFFER_SIZE = 65_536;
 const NOTHING = new Uint8Array(0);
 
 const clients = new Set<Client>();
-const open = new Connections<Client>(options.idle);
 const buffer = sys.memory(BUFFER_SIZE), peer = sys.socketAddress();
 let accepted = 0, full = false;
 
@@ -51,9 +51,10 @@ const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM |
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
 onStop(() => {
   sys.close(listener);
-  open.closeAll();
+  for (const client of clients) client.close();
 });
 ready(options.host, port);
+closeSilent(clients, options.idle);
 
 /** Calls made since the last report, and those of them that found nothing. */
 let calls = 0, vain = 0;
@@ -87,9 +88,8 @@ function accept(): void {
     return;
   }
   full = false;
-  const client: Client = { fd, id: ++accepted, unsent: NOTHING, exchanges: 0, close: () => close(client) };
+  const client: Client = { fd, id: ++accepted, unsent: NOTHING, exchanges: 0, silence: 0, close: () => close(client) };
   log("accept", client.id, sys.addressText(peer));
-  open.add(client);
   clients.add(client);
 }
 
@@ -105,7 +105,7 @@ function receive(client: Client): void {
   if (size === -sys.EAGAIN) return;
   if (size < 0) return abort(client, size);
   if (size === 0) return close(client);
-  open.seen(client);
+  client.silence = 0;
   if (!options.quiet) log("recv", id, buffer.bytes.subarray(0, size));
   const sent = counted(sys.send(fd, buffer, size, 0));
   if (sent === size) return finish(client);
@@ -138,6 +138,5 @@ function abort(client: Client, result: number): void {
 function close(client: Client): void {
   sys.close(client.fd);
   clients.delete(client);
-  open.delete(client);
   log("close", client.id);
 }

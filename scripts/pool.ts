@@ -17,26 +17,26 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, Connections, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
-import { type Connection, listen, READ } from "./shim.ts";
+import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { type Connection, listen, READ } from "./readiness.ts";
 import { type BlockingConnection, CurrentThread, sharedOptions, type Thread, Threads } from "./thread.ts";
 
 const options = sharedOptions(() =>
-  parseOptions({
-    about: "A pool of threads, made once: as many clients are served at once, and the next one waits.",
-    example: "nc 127.0.0.1 9999, in four terminals at once",
-    options: {
+  parseOptions(
+    "A pool of threads, made once: as many clients are served at once, and the next one waits.",
+    "nc 127.0.0.1 9999, in four terminals at once",
+    {
       ...serverOptions,
-      messages: [3, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+      messages: [3, "exchanges per connection; 0 = until the client leaves"],
       work: [0, "milliseconds of CPU burnt per message"],
       workers: [3, "threads in the pool", 1, 1000],
     },
-  })
+  )
 );
 
 /** The main thread: accepts, and hands each client to a thread that is free. */
 async function main(): Promise<void> {
-  const connections = new Connections<Connection>(options.idle);
+  const open = new Set<Connection>();
   const threads = new Threads(import.meta.url, options);
   const free: Thread[] = [];
   let onFree = () => {};
@@ -68,13 +68,14 @@ async function main(): Promise<void> {
   }
 
   // create, bind, listen
-  const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
+  const server = await listen(options)
     .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
   onStop(() => {
     server.close();
-    connections.closeAll();
+    for (const connection of open) connection.close();
   });
   ready(options.host, server.port);
+  closeSilent(open, options.idle);
   for (const { name } of free) log("start", 0, name);
 
   for (;;) {
@@ -85,14 +86,13 @@ async function main(): Promise<void> {
     const mustWait = free.length === 0;
     if (mustWait) log("wait", 0, `a client waits until one of ${options.workers} threads is free`);
     while (free.length === 0) await new Promise<void>((resolve) => onFree = resolve);
-    const connection = server.acceptNow();
-    if (!connection) break;
+    const connection = server.acceptNow()!;
     const waited = mustWait ? [`first in line for ${(performance.now() - since).toFixed(1)} ms`] : [];
     log("accept", connection.id, connection.peer, ...waited);
 
     const thread = free.shift()!;
     // Not awaited: the thread runs, and this loop goes back to waiting.
-    thread.serve(connection, connections).then(() => put(thread), (error) => {
+    thread.serve(connection, open).then(() => put(thread), (error) => {
       log("error", connection.id, `thread ${thread.name} has died:`, explain(error));
       replace();
     });

@@ -5,86 +5,66 @@ import { writeSync } from "node:fs";
 import { basename } from "node:path";
 import process from "node:process";
 import { getSystemErrorMap, parseArgs } from "node:util";
-import { errorCode, formatAddress, runtime } from "./shim.ts";
+
+/** The runtime that executes this file. Deno and Bun look like Node too, so Node is what is left. */
+export const runtime: "deno" | "bun" | "node" = "Deno" in globalThis ? "deno" : "Bun" in globalThis ? "bun" : "node";
 
 // ---------------------------------------------------------------- options
 
-/** An option: its default, what it means, and for a number the smallest and the largest allowed. */
-export type Option =
-  | readonly [initial: number, meaning: string, least?: number, most?: number]
-  | readonly [initial: string | boolean, meaning: string];
+/** Options by name: the default, the meaning, and for a number the least and the most that it may be. */
+type Options = Record<string, [initial: string | number | boolean, meaning: string, least?: number, most?: number]>;
 
-/** The value of each option: a number, a string or a boolean, as its default is. */
-export type Values<T> = {
-  [K in keyof T]: T[K] extends readonly [number, ...unknown[]] ? number
-    : T[K] extends readonly [boolean, ...unknown[]] ? boolean
-    : string;
-};
-
-/** What `parseOptions` needs to know of a script. */
-export interface Usage<T> {
-  /** What the script shows, for `--help`. */
-  about: string;
-  /** A line or more to try it with, for `--help`. */
-  example: string;
-  options: T;
-  /** What the command line may hold beside options, such as `[MESSAGE ...]`. Nothing unless given. */
-  operands?: string;
-}
+/** The value of each option, of the same type as its default. */
+type Values<T extends Options> = { [K in keyof T]: T[K][0] extends boolean ? boolean : T[K][0] };
 
 /** The options of every server. */
 export const serverOptions = {
   host: ["127.0.0.1", "address to listen on"],
-  port: [9999, "port to listen on; 0 asks the system for a free one", 0, 65_535],
+  port: [9999, "port to listen on; 0 = a free one", 0, 65_535],
   idle: [300, "seconds a silent connection is kept; 0 = for ever"],
   quiet: [false, "print the ready line and errors, nothing else"],
-} as const;
+} satisfies Options;
 
 /**
- * Reads the command line, which may also ask for `--help`. Ends the process if that was asked for (0), if
- * there is a mistake in it (2), or if the runtime is too old (1). See node:util's `parseArgs`.
+ * Reads the command line, which may also ask for `--help`: that shows what the script is `about`, and an `example`
+ * of how to try it. `operands` describes what may stand beside the options, such as `[MESSAGE ...]`. Ends the process
+ * if help was asked for (0), there is a mistake (2), or the runtime is too old (1). See node:util's `parseArgs`.
  */
-export function parseOptions<const T extends Record<string, Option>>(
-  { about, example, options, operands }: Usage<T>,
+export function parseOptions<T extends Options>(
+  about: string,
+  example: string,
+  options: T,
+  operands = "",
 ): Values<T> & { operands: string[] } {
   requireRuntime();
-  const types = Object.fromEntries(
-    Object.entries(options).map(([name, [initial]]) => [name, {
-      type: typeof initial === "boolean" ? "boolean" as const : "string" as const,
-    }]),
-  );
-  let given: Record<string, unknown>, rest: string[];
+  const rows = Object.entries<Options[string]>({ ...options, help: [false, "print this"] });
   try {
-    ({ values: given, positionals: rest } = parseArgs({
-      options: { ...types, help: { type: "boolean" } },
-      allowPositionals: operands !== undefined,
-    }));
+    const { values, positionals } = parseArgs({
+      options: Object.fromEntries(rows.map(([name, [initial]]) => [
+        name,
+        initial === false ? { type: "boolean" } : { type: "string", default: String(initial) },
+      ])),
+      allowPositionals: operands !== "",
+    });
+    if (values.help) {
+      const lines = rows.map(([name, [initial, meaning]]) =>
+        `  --${initial === false ? name : `${name} ${initial}`}`.padEnd(20) + ` ${meaning}\n`
+      );
+      print(`${about}\n\nUsage: ${scriptName()} [OPTIONS] ${operands}\n\n${lines.join("")}\nTry it: ${example}\n`);
+      process.exit(0);
+    }
+    quiet = values.quiet === true;
+    const numbers = rows.filter(([, [initial]]) => typeof initial === "number")
+      .map(([name, [, , least = 0, most = 1e9]]) => {
+        const text = String(values[name]), value = Number(text);
+        if (/^\d+$/.test(text) && value >= least && value <= most) return [name, value];
+        throw new Error(`--${name} ${text}: not a whole number from ${least} to ${most}`);
+      });
+    return { ...values, ...Object.fromEntries(numbers), operands: positionals };
   } catch (error) {
     // Node explains at length what else one may have meant; the first sentence says what is wrong.
-    usageError((error as Error).message.split(/\. |\n/)[0]);
+    return usageError((error as Error).message.split(/\. |\n/)[0]);
   }
-  if (given.help) {
-    print(helpText(about, example, options, operands));
-    process.exit(0);
-  }
-  const values = Object.entries(options).map(([name, [initial, , least = 0, most = 1_000_000_000]]) => {
-    const text = given[name];
-    if (text === undefined || typeof initial !== "number") return [name, text ?? initial];
-    if (/^\d+$/.test(String(text)) && Number(text) >= least && Number(text) <= most) return [name, Number(text)];
-    return usageError(`--${name} ${quote(String(text))}: not a whole number from ${least} to ${most}`);
-  });
-  quiet = given.quiet === true;
-  return { ...Object.fromEntries(values), operands: rest };
-}
-
-function helpText(about: string, example: string, options: Record<string, Option>, operands = ""): string {
-  const rows = Object.entries(options).map(([name, [initial, meaning]]) =>
-    `  --${initial === false ? name : `${name} ${initial}`}`.padEnd(20) + ` ${meaning}\n`
-  );
-  return `${about}\n\nUsage: ${
-    `${scriptName()} [OPTIONS] ${operands}`.trimEnd()
-  }\n\nThe options, with their defaults:\n` +
-    `${rows.join("")}  --help             print this\n\nTry it: ${example}\n`;
 }
 
 /** Ends the process with exit code 2 and one line: what is wrong with the command line. */
@@ -117,11 +97,17 @@ export function explain(error: unknown): string {
   return words ? `${words} (${code})` : String((error as Error)?.message ?? error).split("\n")[0];
 }
 
+/** The system's name for an error, such as `ECONNRESET`, or an empty string if it has none. */
+export function errorCode(error: unknown): string {
+  return String((error as { code?: string } | undefined)?.code ?? "");
+}
+
 // ---------------------------------------------------------------- the event log
 
 let quiet = false;
 let threadName = "main";
-let origin = performance.timeOrigin;
+/** Milliseconds from the start of the process to that of this thread. */
+let started = 0;
 
 /** What a thread is told of the log when it starts, so that its lines fit in with those of the others. */
 export interface LogSettings {
@@ -132,18 +118,24 @@ export interface LogSettings {
 
 /** What `joinLog` needs in another thread. */
 export function logSettings(): LogSettings {
-  return { quiet, origin };
+  return { quiet, origin: performance.timeOrigin - started };
 }
 
 /** Names the calling thread, and lets its lines tell the time as the main thread's do. */
 export function joinLog(name: string, settings: LogSettings): void {
   threadName = name;
-  ({ quiet, origin } = settings);
+  quiet = settings.quiet;
+  started = performance.timeOrigin - settings.origin;
 }
 
 /** Prints the line that says the server is ready, always the first one. */
 export function ready(host: string, port: number): void {
   print(`listening on ${formatAddress(host, port)}\n`);
+}
+
+/** `HOST:PORT`, an IPv6 host in brackets (RFC 3986, section 3.2.2). Who is gone already no longer has an address. */
+export function formatAddress(host = "gone", port = 0): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /**
@@ -152,93 +144,48 @@ export function ready(host: string, port: number): void {
  */
 export function log(event: string, id: number, ...details: (string | number | Uint8Array)[]): void {
   if (quiet && event !== "error") return;
-  const time = (performance.timeOrigin + performance.now() - origin).toFixed(1).padStart(8);
+  const time = (started + performance.now()).toFixed(1).padStart(8);
   const rest = details.map((detail) => typeof detail === "object" ? `${detail.length} ${quote(detail)}` : detail);
   print([time, threadName, event, ...id ? [`#${id}`] : [], ...rest].join(" ") + "\n");
 }
 
 /**
- * Quotes bytes for the log, at most 60 characters of them. All that could move the cursor, forge a line or
- * turn the direction of writing is escaped: a client decides what stands here.
+ * Quotes bytes for the log, 60 characters of them at most. All that could move the cursor, forge a line or turn the
+ * direction of writing is escaped: a client decides what stands here.
  */
-export function quote(data: Uint8Array | string): string {
-  const text = typeof data === "string" ? data : new TextDecoder().decode(data.subarray(0, 240));
-  let shown = "";
-  for (const character of text) {
-    const escaped = escape(character);
-    if (shown.length + escaped.length > 60) return `"${shown}"...`;
-    shown += escaped;
-  }
-  return `"${shown}"`;
-}
-
-function escape(character: string): string {
-  if (/["\\\n\r\t]/.test(character)) return JSON.stringify(character).slice(1, -1);
-  if (/[\p{L}\p{M}\p{N}\p{P}\p{S} ]/u.test(character) && character !== "\ufffd") return character;
-  return `\\u{${character.codePointAt(0)!.toString(16)}}`;
+function quote(data: Uint8Array): string {
+  const characters = [...new TextDecoder().decode(data.subarray(0, 256))];
+  const text = JSON.stringify(characters.slice(0, 60).join("")).replace(
+    /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
+  return characters.length > 60 ? `${text}...` : text;
 }
 
 /** Writes at once, also from a thread that is about to block: console.log would hold it back. */
 function print(text: string): void {
-  for (let data = new TextEncoder().encode(text); data.length > 0;) {
+  for (;;) {
     try {
-      data = data.subarray(writeSync(1, data));
+      return void writeSync(1, text);
     } catch (error) {
-      // Nobody reads the log any more, as after `| head`, or its reader is slow.
+      // Nobody reads the log any more, as after `| head`; or its reader is slow, and has to be waited for.
       if (errorCode(error) !== "EAGAIN") process.exit(0);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
     }
   }
 }
 
-// ---------------------------------------------------------------- connections and the end
+// ---------------------------------------------------------------- silence, and the end
 
-/** The open connections of a server: closed one by one when they are silent, all at once when it stops. */
-export class Connections<C extends { readonly id: number; lastSeen?: number; close(): void }> {
-  #open = new Set<C>();
-  #now = performance.now();
-  #idle: number;
-  #interval: number;
-
-  /** `idle` is in seconds; 0 keeps the silent ones for ever. */
-  constructor(idle: number) {
-    this.#idle = idle * 1000;
-    this.#interval = Math.min(1000, this.#idle / 4);
-    if (idle > 0) setInterval(() => this.sweep(), this.#interval);
-  }
-
-  get size(): number {
-    return this.#open.size;
-  }
-
-  add(connection: C): void {
-    this.seen(connection);
-    this.#open.add(connection);
-  }
-
-  delete(connection: C): void {
-    this.#open.delete(connection);
-  }
-
-  /** Notes that a connection has just been heard of. */
-  seen(connection: C): void {
-    connection.lastSeen = this.#now;
-  }
-
-  /** Closes the silent ones. A timer calls it; so does a loop that never lets a timer run. */
-  sweep(): void {
-    this.#now = performance.now();
-    for (const connection of this.#open) {
-      // What `seen` noted may be a whole interval older than the message was.
-      if (this.#idle === 0 || this.#now - connection.lastSeen! < this.#idle + this.#interval) continue;
-      log("idle", connection.id, `silent for ${this.#idle / 1000} s`);
+/** Closes what is `open` and has not been heard of for `idle` seconds (0 = never): `silence` counts them. */
+export function closeSilent(open: Iterable<{ id: number; silence: number; close(): void }>, idle: number): void {
+  if (idle === 0) return;
+  setInterval(() => {
+    for (const connection of open) {
+      if (connection.silence++ < idle) continue;
+      log("idle", connection.id, `silent for ${idle} s`);
       connection.close();
     }
-  }
-
-  closeAll(): void {
-    for (const connection of this.#open) connection.close();
-  }
+  }, 1000);
 }
 
 /** Runs `close` on SIGINT or SIGTERM, and ends the process with exit code 0. See signal(7). */

@@ -20,21 +20,21 @@ import { availableParallelism } from "node:os";
 import process from "node:process";
 import { URL } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { burn, burnRate, Connections, explain, fail, joinLog, log, logSettings } from "./program.ts";
+import { burn, burnRate, closeSilent, explain, fail, joinLog, log, logSettings } from "./program.ts";
 import { onStop, parseOptions, ready, serverOptions } from "./program.ts";
 import { type Connection, listen, listenReusePort, outOfDescriptors } from "./shim.ts";
 
 function readOptions() {
-  return parseOptions({
-    about: "An event loop per core, each with its own listening socket on the same port (SO_REUSEPORT).",
-    example: "nc 127.0.0.1 9999, in several terminals at once",
-    options: {
+  return parseOptions(
+    "An event loop per core, each with its own listening socket on the same port (SO_REUSEPORT).",
+    "nc 127.0.0.1 9999, in several terminals at once",
+    {
       ...serverOptions,
-      messages: [0, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+      messages: [0, "exchanges per connection; 0 = until the client leaves"],
       work: [0, "milliseconds of CPU burnt per message"],
       workers: [availableParallelism(), "event loops, each in a thread", 1, 1000],
     },
-  });
+  );
 }
 
 /** What a loop counts, in memory that the main thread sees too: these are the indices. */
@@ -121,20 +121,16 @@ async function loop(): Promise<void> {
   const { options, counts } = data;
   joinLog(data.name, data.log);
   if (data.burnRate > 0) burnRate(data.burnRate);
-  const tasks = new Connections<Connection>(options.idle);
+  const open = new Set<Connection>();
+  closeSilent(open, options.idle);
 
   // create, bind, listen
-  const server = await listenReusePort({
-    ...options,
-    reusePort: true,
-    onError: (error) => log("error", 0, "accept:", explain(error)),
-  });
+  const server = await listenReusePort(options);
   parentPort!.postMessage(server.port);
   await new Promise((resolve) => parentPort!.once("message", resolve));
 
   for (;;) {
     const connection = await server.accept();
-    if (!connection) break;
     // Not awaited: this starts the task, and the loop goes back to accept.
     serve(connection);
   }
@@ -143,14 +139,14 @@ async function loop(): Promise<void> {
   async function serve(connection: Connection): Promise<void> {
     const { id } = connection;
     log("accept", id, connection.peer);
-    tasks.add(connection);
+    open.add(connection);
     counts[ACCEPTED]++;
-    counts[OPEN] = tasks.size;
+    counts[OPEN] = open.size;
     try {
       for (let count = 0; options.messages === 0 || count < options.messages; count++) {
         const data = await connection.recv();
         if (data.length === 0) break;
-        tasks.seen(connection);
+        connection.silence = 0;
         log("recv", id, data);
         burn(options.work);
         await connection.send(data);
@@ -160,8 +156,8 @@ async function loop(): Promise<void> {
     } catch (error) {
       log("error", id, explain(error));
     }
-    tasks.delete(connection);
-    counts[OPEN] = tasks.size;
+    open.delete(connection);
+    counts[OPEN] = open.size;
     connection.close();
     log("close", id);
   }

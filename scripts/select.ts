@@ -15,17 +15,17 @@
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
  */
 
-import { Connections, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
 import * as sys from "./sys.ts";
 
-const options = parseOptions({
-  about: "I/O multiplexing with select(2): sets of bits, copied in and out on every call.",
-  example: "nc 127.0.0.1 9999, in several terminals at once",
-  options: {
+const options = parseOptions(
+  "I/O multiplexing with select(2): sets of bits, copied in and out on every call.",
+  "nc 127.0.0.1 9999, in several terminals at once",
+  {
     ...serverOptions,
-    messages: [0, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+    messages: [0, "exchanges per connection; 0 = until the client leaves"],
   },
-});
+);
 sys.requireLinux();
 
 /** What the loop must remember of a client between two events. */
@@ -35,6 +35,7 @@ interface Client {
   /** Received, but not sent back yet. */
   unsent: Uint8Array;
   exchanges: number;
+  silence: number;
   close(): void;
 }
 
@@ -44,7 +45,7 @@ const NOTHING = new Uint8Array(0);
 
 /** By descriptor. */
 const clients: (Client | undefined)[] = [];
-const open = new Connections<Client>(options.idle);
+const open = new Set<Client>();
 const buffer = sys.memory(BUFFER_SIZE), peer = sys.socketAddress();
 let accepted = 0, full = false;
 
@@ -53,9 +54,10 @@ const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM |
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
 onStop(() => {
   sys.close(listener);
-  open.closeAll();
+  for (const client of open) client.close();
 });
 ready(options.host, port);
+closeSilent(open, options.idle);
 
 /** What to wait for, and the copies in which the kernel leaves what is ready. */
 const reading = sys.memory(sys.FD_SET_SIZE), readable = sys.memory(sys.FD_SET_SIZE);
@@ -111,7 +113,14 @@ function accept(): void {
       sys.close(fd);
       continue;
     }
-    const client: Client = { fd, id: ++accepted, unsent: NOTHING, exchanges: 0, close: () => close(client) };
+    const client: Client = {
+      fd,
+      id: ++accepted,
+      unsent: NOTHING,
+      exchanges: 0,
+      silence: 0,
+      close: () => close(client),
+    };
     log("accept", client.id, sys.addressText(peer));
     open.add(client);
     clients[fd] = client;
@@ -131,7 +140,7 @@ function receive(client: Client): void {
   if (size === -sys.EAGAIN) return;
   if (size < 0) return abort(client, size);
   if (size === 0) return close(client);
-  open.seen(client);
+  client.silence = 0;
   if (!options.quiet) log("recv", id, buffer.bytes.subarray(0, size));
   const sent = sys.send(fd, buffer, size, 0);
   if (sent === size) return finish(client);

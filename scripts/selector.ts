@@ -8,7 +8,7 @@
  */
 
 import { setImmediate } from "node:timers";
-import type { Connection, Server } from "./shim.ts";
+import type { Connection, Server } from "./readiness.ts";
 
 /** A source that is watched; `wait` returns those that are ready. */
 export interface Watch<S, D> {

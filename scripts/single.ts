@@ -13,16 +13,16 @@
  */
 
 import process from "node:process";
-import { explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
 import { listen } from "./shim.ts";
 
-const options = parseOptions({
-  about: "One connection, one exchange: the eight steps of a TCP server in order, then the process ends.",
-  example: "nc 127.0.0.1 9999, and type a line",
-  options: serverOptions,
-});
+const options = parseOptions(
+  "One connection, one exchange: the eight steps of a TCP server in order, then the process ends.",
+  "nc 127.0.0.1 9999, and type a line",
+  serverOptions,
+);
 
-const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
+const server = await listen(options)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
 onStop(() => server.close());
 ready(options.host, server.port);
@@ -31,7 +31,6 @@ log("bind", 0, "step 2: gets an address");
 log("listen", 0, "step 3: clients may connect from now on");
 
 const connection = await server.accept();
-if (!connection) process.exit(0);
 log("accept", connection.id, `step 4: ${connection.peer}`);
 if (options.idle > 0) setTimeout(() => connection.close(), options.idle * 1000);
 

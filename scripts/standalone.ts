@@ -43,23 +43,22 @@ import type {
   TypeChecker,
   TypeElement,
 } from "typescript";
-import { fail, parseOptions, usageError } from "./program.ts";
-import { runtime } from "./shim.ts";
+import { fail, parseOptions, runtime, usageError } from "./program.ts";
 
 const runtimes = ["deno", "bun", "node"];
 /** They start the other scripts, read them, or measure them: a copy alone would be of no use. */
 const tools = ["bench.ts", "load.ts", "standalone.ts"];
 const folder = dirname(fileURLToPath(import.meta.url));
 
-const options = parseOptions({
-  about: "Prints a script and what it imports as one file that runs on its own.",
-  example: "deno run -A scripts/standalone.ts tasks --runtime deno",
-  operands: "SCRIPT",
-  options: {
+const options = parseOptions(
+  "Prints a script and what it imports as one file that runs on its own.",
+  "deno run -A scripts/standalone.ts tasks --runtime deno",
+  {
     runtime: ["", "keep the part for one runtime alone: deno, bun or node"],
     output: ["", "file to write; standard output unless given"],
   },
-});
+  "SCRIPT",
+);
 
 const ts = await loadCompiler();
 

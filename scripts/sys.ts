@@ -22,8 +22,8 @@ import { lookup } from "node:dns/promises";
 import process from "node:process";
 import { setImmediate, setTimeout } from "node:timers";
 import { getSystemErrorMessage, getSystemErrorName } from "node:util";
-import { fail } from "./program.ts";
-import { type Address, formatAddress, runtime } from "./shim.ts";
+import { fail, formatAddress, runtime } from "./program.ts";
+import type { Address } from "./shim.ts";
 
 // ---------------------------------------------------------------- calling C
 

@@ -13,34 +13,35 @@
  *   nc 127.0.0.1 9999                 in two other terminals: both are served at once
  */
 
-import { burn, Connections, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
 import { type Connection, listen } from "./shim.ts";
 
-const options = parseOptions({
-  about: "A task per connection: an async function for every client, all on one thread.",
-  example: "nc 127.0.0.1 9999, in several terminals at once",
-  options: {
+const options = parseOptions(
+  "A task per connection: an async function for every client, all on one thread.",
+  "nc 127.0.0.1 9999, in several terminals at once",
+  {
     ...serverOptions,
-    messages: [3, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+    messages: [3, "exchanges per connection; 0 = until the client leaves"],
     work: [0, "milliseconds of CPU burnt per message"],
   },
-});
+);
 
-const tasks = new Connections<Connection>(options.idle);
+/** A task each. */
+const open = new Set<Connection>();
 
 // create, bind, listen
-const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
+const server = await listen(options)
   .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
 onStop(() => {
   server.close();
-  tasks.closeAll();
+  for (const connection of open) connection.close();
 });
 ready(options.host, server.port);
-setInterval(() => log("tasks", 0, tasks.size), 5000);
+closeSilent(open, options.idle);
+setInterval(() => log("tasks", 0, open.size), 5000);
 
 for (;;) {
   const connection = await server.accept();
-  if (!connection) break;
   // Not awaited: this starts the task, and the loop goes back to accept.
   serve(connection);
 }
@@ -49,12 +50,12 @@ for (;;) {
 async function serve(connection: Connection): Promise<void> {
   const { id } = connection;
   log("accept", id, connection.peer);
-  tasks.add(connection);
+  open.add(connection);
   try {
     for (let count = 0; options.messages === 0 || count < options.messages; count++) {
       const data = await connection.recv();
       if (data.length === 0) break;
-      tasks.seen(connection);
+      connection.silence = 0;
       log("recv", id, data);
       burn(options.work);
       await connection.send(data);
@@ -63,7 +64,7 @@ async function serve(connection: Connection): Promise<void> {
   } catch (error) {
     log("error", id, explain(error));
   }
-  tasks.delete(connection);
+  open.delete(connection);
   connection.close();
   log("close", id);
 }

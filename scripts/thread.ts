@@ -13,8 +13,9 @@
 import process from "node:process";
 import { URL } from "node:url";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
-import { burnRate, type Connections, joinLog, type LogSettings, logSettings } from "./program.ts";
-import { type Connection, errorCode, outOfDescriptors, READ, WRITE } from "./shim.ts";
+import { burnRate, errorCode, joinLog, type LogSettings, logSettings } from "./program.ts";
+import { type Connection, READ, WRITE } from "./readiness.ts";
+import { outOfDescriptors } from "./shim.ts";
 
 /** How many bytes fit into an inbox, or an outbox. */
 const BOX = 65_536;
@@ -274,7 +275,7 @@ export class Thread {
   #onStarted = () => {};
   #served: { resolve(): void; reject(error: unknown): void } | null = null;
   #connection: Connection | null = null;
-  #connections: Connections<Connection> | null = null;
+  #open: Set<Connection> | null = null;
   /** What has left the outbox, but not all of it has been sent. */
   #unsent: Uint8Array | null = null;
   /** What has been received, and has no place in the inbox yet. */
@@ -299,13 +300,13 @@ export class Thread {
   }
 
   /**
-   * Has the thread serve a connection, which is one of `connections` meanwhile. Resolves when the thread has closed
+   * Has the thread serve a connection, which is one of `open` meanwhile. Resolves when the thread has closed
    * it; rejects if the thread has died, which closes it too.
    */
-  serve(connection: Connection, connections: Connections<Connection>): Promise<void> {
-    connections.add(connection);
+  serve(connection: Connection, open: Set<Connection>): Promise<void> {
+    open.add(connection);
     this.#connection = connection;
-    this.#connections = connections;
+    this.#open = open;
     this.#mailbox.set(ID, connection.id);
     this.#mailbox.set(INBOX, TAKEN);
     this.#mailbox.set(OUTBOX, 0);
@@ -360,7 +361,7 @@ export class Thread {
     if (!this.#unread) {
       if (connection.ready(READ)) this.#unread = connection.recvNow();
       if (!this.#unread) return this.#mailbox.set(INBOX, WANTED);
-      this.#connections!.seen(connection);
+      connection.silence = 0;
     }
     const data = this.#unread.subarray(0, BOX);
     this.#unread = this.#unread.length > BOX ? this.#unread.subarray(BOX) : null;
@@ -382,7 +383,7 @@ export class Thread {
     const connection = this.#connection;
     if (!connection) return;
     this.#connection = this.#unsent = this.#unread = null;
-    this.#connections!.delete(connection);
+    this.#open!.delete(connection);
     connection.close();
     if (error) this.#served!.reject(error);
     else this.#served!.resolve();

@@ -16,36 +16,37 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, Connections, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
-import { type Connection, listen, READ } from "./shim.ts";
+import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { type Connection, listen, READ } from "./readiness.ts";
 import { type BlockingConnection, CurrentThread, residentMemory, sharedOptions, Threads } from "./thread.ts";
 
 const options = sharedOptions(() =>
-  parseOptions({
-    about: "A thread per connection: each client has a thread of its own, which blocks in recv.",
-    example: "nc 127.0.0.1 9999, in several terminals at once",
-    options: {
+  parseOptions(
+    "A thread per connection: each client has a thread of its own, which blocks in recv.",
+    "nc 127.0.0.1 9999, in several terminals at once",
+    {
       ...serverOptions,
-      messages: [3, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+      messages: [3, "exchanges per connection; 0 = until the client leaves"],
       work: [0, "milliseconds of CPU burnt per message"],
       "max-threads": [64, "threads at a time; further clients wait", 1],
     },
-  })
+  )
 );
 
 /** The main thread: accepts, and starts a thread for each client. */
 async function main(): Promise<void> {
-  const connections = new Connections<Connection>(options.idle);
+  const open = new Set<Connection>();
   const threads = new Threads(import.meta.url, options);
 
   // create, bind, listen
-  const server = await listen({ ...options, onError: (error) => log("error", 0, "accept:", explain(error)) })
+  const server = await listen(options)
     .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
   onStop(() => {
     server.close();
-    connections.closeAll();
+    for (const connection of open) connection.close();
   });
   ready(options.host, server.port);
+  closeSilent(open, options.idle);
   setInterval(() => log("threads", 0, threads.size, ...threads.names), 3000);
 
   /** No further thread now. Without any, waiting would not help. */
@@ -59,8 +60,7 @@ async function main(): Promise<void> {
     const mustWait = full();
     if (mustWait) log("wait", 0, `a client waits until one of ${threads.size} threads ends`);
     while (full()) await threads.oneEnds();
-    const connection = server.acceptNow();
-    if (!connection) break;
+    const connection = server.acceptNow()!;
     const waited = mustWait ? [`first in line for ${(performance.now() - since).toFixed(1)} ms`] : [];
     log("accept", connection.id, connection.peer, ...waited);
 
@@ -71,7 +71,7 @@ async function main(): Promise<void> {
       const megabytes = ((residentMemory() - memory) / 1e6).toFixed(1);
       log("start", connection.id, thread.name, `in ${milliseconds} ms, process ${megabytes} MB larger`);
       // Not awaited: the thread runs, and this loop goes back to waiting.
-      thread.serve(connection, connections).catch((error) => died(connection, error));
+      thread.serve(connection, open).catch((error) => died(connection, error));
     } catch (error) {
       died(connection, error);
       connection.close();

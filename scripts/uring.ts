@@ -19,18 +19,18 @@
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
  */
 
-import { Connections, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
 import { explainRefusal, Ring } from "./ring.ts";
 import * as sys from "./sys.ts";
 
-const options = parseOptions({
-  about: "Completion instead of readiness with io_uring(7): requests and results in shared memory.",
-  example: "nc 127.0.0.1 9999, in several terminals at once",
-  options: {
+const options = parseOptions(
+  "Completion instead of readiness with io_uring(7): requests and results in shared memory.",
+  "nc 127.0.0.1 9999, in several terminals at once",
+  {
     ...serverOptions,
-    messages: [0, "exchanges per connection, then the server closes it; 0 = until the client leaves"],
+    messages: [0, "exchanges per connection; 0 = until the client leaves"],
   },
-});
+);
 sys.requireLinux();
 
 /** What the loop must remember of a client between two completions. */
@@ -43,6 +43,7 @@ interface Client {
   start: number;
   size: number;
   exchanges: number;
+  silence: number;
   /** Whether the server has ended the connection. What the kernel still has to say of it is no news then. */
   leaving: boolean;
   close(): void;
@@ -57,7 +58,7 @@ const silent = options.quiet && options.messages === 0;
 const clients: (Client | undefined)[] = [undefined], free: number[] = [];
 /** Memory for the buffers, more of it when more clients come. What isn't written to takes no room. */
 const blocks: sys.Memory[] = [];
-const open = new Connections<Client>(options.idle);
+const open = new Set<Client>();
 const peer = sys.socketAddress();
 let accepted = 0, asking = false, full = false, stopping = false;
 
@@ -68,12 +69,13 @@ const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM)
 onStop(() => {
   stopping = true;
   sys.shutdown(listener, sys.SHUT_RDWR);
-  open.closeAll();
+  for (const client of open) client.close();
   // Every request comes to its end, with what it had or as an error, before the process does.
   if (ring.enter(100) >= 0) complete();
 });
 
 ready(options.host, port);
+closeSilent(open, options.idle);
 
 ask();
 for (;;) {
@@ -129,6 +131,7 @@ function onAccepted(fd: number, more: boolean): void {
       start: 0,
       size: 0,
       exchanges: 0,
+      silence: 0,
       leaving: false,
       close() {
         // The pending request then ends by itself, and that is when the descriptor can be closed.
@@ -170,7 +173,7 @@ function onReceived(client: Client, size: number): void {
   if (client.leaving || size === 0) return close(client);
   if (size === -sys.ECANCELED) return reply(client);
   if (size < 0) return abort(client, size);
-  open.seen(client);
+  client.silence = 0;
   if (!options.quiet) {
     const at = (client.place & 63) * BUFFER_SIZE;
     log("recv", client.id, blocks[client.place >> 6].bytes.subarray(at, at + size));
