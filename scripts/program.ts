@@ -105,7 +105,7 @@ export function errorCode(error: unknown): string {
 // ---------------------------------------------------------------- the event log
 
 let quiet = false;
-let threadName = "main";
+export let threadName = "main";
 /** Milliseconds from the start of the process to that of this thread. */
 let started = 0;
 

@@ -10,7 +10,7 @@
 
 import * as net from "node:net";
 import { formatAddress, runtime } from "./program.ts";
-import { acceptFailed, type Address, bunHandlers, bunTurnsAway, denoAccept, END_OF_STREAM } from "./shim.ts";
+import { acceptFailed, type Address, bunTurnsAway, denoAccept, END_OF_STREAM } from "./shim.ts";
 
 /** What a socket can be ready for, as bits: see poll(2). */
 export const READ = 1, WRITE = 2;
@@ -306,6 +306,18 @@ async function bunConnect({ host, port }: Address): Promise<Connection> {
     socket: bunHandlers((socket) => socket.data = new BunConnection(socket, 1)),
   });
   return socket.data;
+}
+
+/** Bun calls one set of functions for all sockets; each finds its connection in `socket.data`. */
+function bunHandlers(open: (socket: Bun.Socket<BunConnection>) => void): Bun.SocketHandler<BunConnection> {
+  return {
+    open,
+    data: (socket, data) => socket.data.arrived(data),
+    drain: (socket) => socket.data.drained(),
+    end: (socket) => socket.data.ended(),
+    error: (socket, error) => socket.data.failed(error),
+    close: (socket, error) => error ? socket.data.failed(error) : socket.data.ended(),
+  };
 }
 
 class BunServer extends CallbackServer {

@@ -27,6 +27,10 @@ export interface Address {
   port: number;
 }
 
+interface ListenOptions extends Address {
+  reusePort?: boolean;
+}
+
 /** A listening socket. */
 export interface Server {
   /** The port that was bound, also when 0 was asked for. */
@@ -206,12 +210,12 @@ const QUEUE_LENGTH = 8;
 
 // ---------------------------------------------------------------- Bun
 
-function bunListen(address: Address): Promise<Server> {
-  return Promise.try(() => new BunServer(address, false));
+function bunListen(options: ListenOptions): Promise<Server> {
+  return Promise.try(() => new BunServer(options));
 }
 
 function bunListenReusePort(address: Address): Promise<Server> {
-  return Promise.try(() => new BunServer(address, true));
+  return bunListen({ ...address, reusePort: true });
 }
 
 async function bunConnect({ host, port }: Address): Promise<Connection> {
@@ -224,20 +228,12 @@ async function bunConnect({ host, port }: Address): Promise<Connection> {
   return socket.data;
 }
 
-/** What a connection is told. */
-interface BunEvents {
-  arrived(data: Uint8Array): void;
-  drained(): void;
-  ended(): void;
-  failed(error: unknown): void;
-}
-
 /** Bun calls one set of functions for all sockets; each finds its connection in `socket.data`. */
-export function bunHandlers<T extends BunEvents>(open: (socket: Bun.Socket<T>) => void): Bun.SocketHandler<T> {
+function bunHandlers(open: (socket: Bun.Socket<BunConnection>) => void): Bun.SocketHandler<BunConnection> {
   return {
     open,
     data: (socket, data) => socket.data.arrived(data),
-    drain: (socket) => socket.data.drained(),
+    drain: (socket) => socket.data.onDrained(),
     end: (socket) => socket.data.ended(),
     error: (socket, error) => socket.data.failed(error),
     close: (socket, error) => error ? socket.data.failed(error) : socket.data.ended(),
@@ -250,8 +246,8 @@ class BunServer implements Server {
   #clients = new Queue<Connection>();
   #accepted = 0;
 
-  constructor({ host, port }: Address, reusePort: boolean) {
-    const options: Bun.TCPSocketListenOptions<BunConnection> & { reusePort: boolean } = {
+  constructor({ host, port, reusePort }: ListenOptions) {
+    const options: Bun.TCPSocketListenOptions<BunConnection> & { reusePort?: boolean } = {
       hostname: host,
       port,
       reusePort,
@@ -280,22 +276,13 @@ class BunServer implements Server {
  * one is never given away for longer than this takes.
  */
 export function bunTurnsAway(socket: { end(): void }): boolean {
-  const error = outOfDescriptors();
-  if (!error) return false;
-  acceptFailed(error);
-  socket.end();
-  return true;
-}
-
-/** Why no descriptor is left, or fewer than `count`; `undefined` while there are. */
-export function outOfDescriptors(count = 1): unknown {
-  const opened: number[] = [];
   try {
-    while (opened.length < count) opened.push(openSync(devNull, "r"));
+    closeSync(openSync(devNull, "r"));
+    return false;
   } catch (error) {
-    return error;
-  } finally {
-    for (const descriptor of opened) closeSync(descriptor);
+    acceptFailed(error);
+    socket.end();
+    return true;
   }
 }
 
@@ -303,9 +290,9 @@ class BunConnection implements Connection {
   readonly id: number;
   readonly peer: string;
   silence = 0;
+  onDrained = () => {};
   #socket: Bun.Socket<BunConnection>;
   #received = new Queue<Uint8Array>();
-  #onDrained = () => {};
 
   constructor(socket: Bun.Socket<BunConnection>, id: number) {
     this.#socket = socket;
@@ -320,16 +307,12 @@ class BunConnection implements Connection {
 
   ended(): void {
     this.#received.push(END_OF_STREAM);
-    this.#onDrained();
+    this.onDrained();
   }
 
   failed(error: unknown): void {
     this.#received.fail(error);
-    this.#onDrained();
-  }
-
-  drained(): void {
-    this.#onDrained();
+    this.onDrained();
   }
 
   recv(): Promise<Uint8Array> {
@@ -343,7 +326,7 @@ class BunConnection implements Connection {
     if (sent === data.length) return SENT;
     if (sent < 0) return Promise.reject(new Error("the connection is closed"));
     // What it doesn't take, Bun does not keep: the rest is ours to send again once it has drained.
-    return new Promise<void>((resolve) => this.#onDrained = resolve).then(() => this.send(data.subarray(sent)));
+    return new Promise<void>((resolve) => this.onDrained = resolve).then(() => this.send(data.subarray(sent)));
   }
 
   close(): void {
@@ -355,11 +338,11 @@ class BunConnection implements Connection {
 
 // ---------------------------------------------------------------- Node
 
-function nodeListen(address: Address & { reusePort?: boolean }): Promise<NodeServer> {
+function nodeListen(options: ListenOptions): Promise<NodeServer> {
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
   return new Promise((resolve, reject) => {
     listener.once("error", reject);
-    listener.listen(address, () => resolve(new NodeServer(listener)));
+    listener.listen(options, () => resolve(new NodeServer(listener)));
   });
 }
 
@@ -449,5 +432,19 @@ class NodeConnection implements Connection {
 
   close(): void {
     this.#socket.destroy();
+  }
+}
+
+// ---------------------------------------------------------------- descriptors
+
+/** Why there are not so many descriptors left; `undefined` while there are. */
+export function outOfDescriptors(count: number): unknown {
+  const opened: number[] = [];
+  try {
+    while (opened.length < count) opened.push(openSync(devNull, "r"));
+  } catch (error) {
+    return error;
+  } finally {
+    for (const descriptor of opened) closeSync(descriptor);
   }
 }

@@ -35,6 +35,7 @@ import type {
   NewExpression,
   Node,
   NodeArray,
+  ObjectLiteralExpression,
   Program,
   PropertyAccessExpression,
   SourceFile,
@@ -48,26 +49,36 @@ import { fail, parseOptions, runtime, usageError } from "./program.ts";
 const runtimes = ["deno", "bun", "node"];
 /** They start the other scripts, read them, or measure them: a copy alone would be of no use. */
 const tools = ["bench.ts", "load.ts", "standalone.ts"];
+/** With `--plain`, the functions in the first take the place of those in the second. */
+const PLAIN = "plain.ts", REPLACED = "program.ts";
 const folder = dirname(fileURLToPath(import.meta.url));
+
+function read(name: string): string {
+  return readFileSync(join(folder, name), "utf8");
+}
 
 const options = parseOptions(
   "Prints a script and what it imports as one file that runs on its own.",
   "deno run -A scripts/standalone.ts tasks --runtime deno",
   {
     runtime: ["", "keep the part for one runtime alone: deno, bun or node"],
+    plain: [false, "with --runtime: for a text, constants instead of options and the shortest log"],
     output: ["", "file to write; standard output unless given"],
   },
-  "SCRIPT",
+  "SCRIPT [-- OPTION ...]",
 );
 
 const ts = await loadCompiler();
 
-const [script = ""] = options.operands;
+const [script = "", ...givenValues] = options.operands;
 const scripts = readdirSync(folder).filter(isScript).map((name) => name.replace(/\.ts$/, ""));
 if (!scripts.includes(script)) usageError(`unknown script "${script}"; known are ${scripts.join(", ")}`);
 if (options.runtime && !runtimes.includes(options.runtime)) {
   usageError(`unknown runtime "${options.runtime}"; known are ${runtimes.join(", ")}`);
 }
+
+if (options.plain && !options.runtime) usageError("--plain needs --runtime");
+if (givenValues.length > 0 && !options.plain) usageError("options for the script need --plain");
 
 const { header, body } = merge(`${script}.ts`);
 const result = format(`${adapt(header)}\n\n${layOut(adapt(simplify(body)))}`);
@@ -99,7 +110,7 @@ async function loadCompiler(): Promise<typeof import("typescript")> {
 /** Whether a file is a script: it reads the command line. */
 function isScript(name: string): boolean {
   if (!name.endsWith(".ts") || tools.includes(name)) return false;
-  const file = ts.createSourceFile(name, readFileSync(join(folder, name), "utf8"), ts.ScriptTarget.ESNext);
+  const file = ts.createSourceFile(name, read(name), ts.ScriptTarget.ESNext);
   return file.statements.some((statement) =>
     ts.isImportDeclaration(statement) && statement.importClause?.namedBindings &&
     ts.isNamedImports(statement.importClause.namedBindings) &&
@@ -238,7 +249,10 @@ type Imports = Map<string, Map<string, string>>;
 /** Puts a script and what it imports into one text: the script, `debugger` as a mark, the modules. */
 function merge(script: string): { header: string; body: string } {
   const sources = new Map<string, Source>();
+  const shorter = options.plain ? read(PLAIN) : "";
+  const replaced = new Set(shorter && parse(shorter).file.statements.flatMap(declaredNames));
   visit(script);
+  if (shorter) visit(PLAIN);
   // The script has the first choice of names.
   const names = [script, ...[...sources.keys()].filter((name) => name !== script)];
   const renames = chooseNames(new Map(names.map((name) => [name, sources.get(name)!])));
@@ -255,7 +269,8 @@ function merge(script: string): { header: string; body: string } {
   /** A module comes after those that it imports: at module level it may use what they declare. */
   function visit(name: string): void {
     if (sources.has(name)) return;
-    const source = parse(readFileSync(join(folder, name), "utf8"));
+    const text = read(name);
+    const source = parse(name === REPLACED ? without(parse(text), replaced) : text);
     sources.set(name, source);
     source.file.statements.map(importedFrom).filter((from) => from.startsWith("./")).forEach((from) =>
       visit(from.slice(2))
@@ -263,6 +278,11 @@ function merge(script: string): { header: string; body: string } {
     sources.delete(name);
     sources.set(name, source);
   }
+}
+
+/** The text of a source without the statements that declare these names. */
+function without({ text, file }: Source, names: Set<string>): string {
+  return apply(text, file.statements.filter((node) => declaredNames(node).some((name) => names.has(name))).map(remove));
 }
 
 /** The module that a statement imports from, or exports from; an empty string if it does neither. */
@@ -403,6 +423,7 @@ function rename(mention: Identifier, name: string): Edit {
 function simplify(text: string): string {
   const passes = options.runtime
     ? [
+      ...options.plain ? [setOptions, dropOptions, skipCalls] : [],
       fold,
       prune,
       neverGiven,
@@ -412,6 +433,8 @@ function simplify(text: string): string {
       mergeInterface,
       collapseInterface,
       inlineMethod,
+      inlineFunction,
+      dropPrefix,
       unused,
     ]
     : [fold, prune, neverGiven, mergeInterface, unused];
@@ -442,6 +465,10 @@ function constant(source: Source, node: Expression): { value: string | number | 
       source.checker.getSymbolAtLocation(node)?.valueDeclaration;
     return declaration && isRuntime(declaration) ? { value: options.runtime } : undefined;
   }
+  if (ts.isPropertyAccessExpression(node) && options.plain) {
+    const value = optionOf(source, node);
+    return value && constant(source, value);
+  }
   if (ts.isPrefixUnaryExpression(node) && node.operator === ts.SyntaxKind.ExclamationToken) {
     const operand = constant(source, node.operand);
     return operand && { value: !operand.value };
@@ -457,6 +484,7 @@ function constant(source: Source, node: Expression): { value: string | number | 
     if (!left || !right) return undefined;
     if (operator === ts.SyntaxKind.EqualsEqualsEqualsToken) return { value: left.value === right.value };
     if (operator === ts.SyntaxKind.ExclamationEqualsEqualsToken) return { value: left.value !== right.value };
+    if (operator === ts.SyntaxKind.GreaterThanToken) return { value: Number(left.value) > Number(right.value) };
   }
 }
 
@@ -464,6 +492,15 @@ function isRuntime(declaration: Node): boolean {
   return ts.isVariableDeclaration(declaration) &&
     declaration.name.getText() === "runtime" &&
     ts.isSourceFile(declaration.parent.parent.parent);
+}
+
+/** The value of `options.name` in the text, where `options` is an object that is written out. */
+function optionOf({ checker }: Source, node: PropertyAccessExpression): Expression | undefined {
+  const declaration = checker.getSymbolAtLocation(node.expression)?.valueDeclaration;
+  const object = declaration && ts.isVariableDeclaration(declaration) && declaration.initializer;
+  const property = object && ts.isObjectLiteralExpression(object) &&
+    object.properties.find(({ name }) => name?.getText() === node.name.text);
+  return property && ts.isPropertyAssignment(property) ? property.initializer : undefined;
 }
 
 /** Decides what follows from the runtime: conditions, choices, and code that can't be reached any more. */
@@ -515,6 +552,8 @@ function fold(source: Source): Edit[][] {
       const isNothing = operator === ts.SyntaxKind.PlusToken && left.value === 0;
       if (isNothing) edits.push(replace(node, node.right.getText()));
       if (useRight !== undefined) edits.push(replace(node, (useRight ? node.right : node.left).getText()));
+    } else if (ts.isParenthesizedExpression(node) && ts.isCallExpression(node.expression)) {
+      edits.push(replace(node, node.expression.getText()));
     } else if (ts.isTemplateSpan(node)) {
       const value = known(node.expression);
       const start = ts.isTemplateHead(node.parent.getChildAt(0)) ? node.expression.getFullStart() - 2 : node.pos - 2;
@@ -587,6 +626,9 @@ function prune({ file, checker }: Source): Edit[][] {
   const members = new Map<string, Node[]>();
   const assignments = new Map<Node, ExpressionStatement[]>();
   const roots: Node[] = [];
+  const bases = new Set<Node | null | undefined>(
+    file.statements.filter(ts.isClassDeclaration).map((node) => baseOf(checker, node)),
+  );
   let isLesson = true;
   for (const statement of file.statements) {
     if (ts.isDebuggerStatement(statement)) isLesson = false;
@@ -632,7 +674,14 @@ function prune({ file, checker }: Source): Edit[][] {
 
   /** A member's name, used where `meaning` is what the checker makes of it. */
   function reachProperty(name: string, meaning: Meaning | undefined): void {
-    if (!meaning || meaning.declarations?.some((node) => node.getSourceFile() === file)) reachName(name);
+    const declarations = meaning?.declarations;
+    if (declarations?.every(isOfLoneClass)) declarations.forEach(reachMember);
+    else if (!declarations || declarations.some((node) => node.getSourceFile() === file)) reachName(name);
+  }
+
+  /** Whether a member is of a class that extends or implements nothing, and that no other class extends. */
+  function isOfLoneClass({ parent }: Node): boolean {
+    return ts.isClassDeclaration(parent) && !parent.heritageClauses && !bases.has(parent);
   }
 
   function visit(node: Node): void {
@@ -731,12 +780,13 @@ function baseOf(checker: TypeChecker, node: ClassDeclaration): ClassDeclaration 
   return declaration && ts.isClassDeclaration(declaration) ? declaration : null;
 }
 
-/** The `this.field` of an expression that does nothing but change it. */
+/** The `this.field`, or `variable.field`, of an expression that does nothing but change it. */
 function assignedField(node: Expression): PropertyAccessExpression | undefined {
   let target: Node | undefined;
   if (ts.isPrefixUnaryExpression(node) || ts.isPostfixUnaryExpression(node)) target = node.operand;
   else if (ts.isBinaryExpression(node) && isAssignment(node.operatorToken.kind)) target = node.left;
-  return target && ts.isPropertyAccessExpression(target) && target.expression.kind === ts.SyntaxKind.ThisKeyword
+  return target && ts.isPropertyAccessExpression(target) &&
+      (target.expression.kind === ts.SyntaxKind.ThisKeyword || ts.isIdentifier(target.expression))
     ? target
     : undefined;
 }
@@ -899,6 +949,96 @@ function callsOf(
   return calls;
 }
 
+// ---------------------------------------------------------------- constants instead of options
+
+/** `parseOptions(...)` becomes the object that it would return. */
+function setOptions(source: Source): Edit[][] {
+  const edits: Edit[] = [];
+  each(source.file, (node) => {
+    if (!ts.isCallExpression(node) || node.expression.getText() !== "parseOptions") return;
+    const values = valuesOf(source, node.arguments[2]);
+    // To close silent connections is not what a model is about.
+    values.set("idle", "0");
+    giveValues(values);
+    if (node.arguments.length > 3) values.set("operands", "process.argv.slice(2)");
+    const properties = [...values].map(([name, value]) => `${/^\w+$/.test(name) ? name : `"${name}"`}: ${value}`);
+    // Every thread has the same constants: there is no need to share them.
+    const isShared = ts.isArrowFunction(node.parent) && ts.isCallExpression(node.parent.parent);
+    edits.push(replace(isShared ? node.parent.parent : node, `{ ${properties.join(", ")} }`));
+  });
+  return [edits];
+}
+
+/** The options in a table of rows, and their defaults as they stand there. */
+function valuesOf(source: Source, table: Expression): Map<string, string> {
+  if (ts.isSatisfiesExpression(table)) return valuesOf(source, table.expression);
+  if (ts.isIdentifier(table)) {
+    const variable = source.checker.getSymbolAtLocation(table)?.valueDeclaration;
+    return valuesOf(source, (variable as Declaration & { initializer: Expression }).initializer);
+  }
+  const values = new Map<string, string>();
+  for (const property of ts.isObjectLiteralExpression(table) ? table.properties : []) {
+    if (ts.isSpreadAssignment(property)) {
+      valuesOf(source, property.expression).forEach((value, name) => values.set(name, value));
+    } else if (ts.isPropertyAssignment(property) && ts.isArrayLiteralExpression(property.initializer)) {
+      values.set((property.name as Identifier).text, property.initializer.elements[0].getText());
+    }
+  }
+  return values;
+}
+
+/** Replaces defaults by what stands behind `--` in the command line, in the script's own terms. */
+function giveValues(values: Map<string, string>): void {
+  for (const given = [...givenValues]; given.length > 0;) {
+    const option = given.shift()!, name = option.replace(/^--/, ""), initial = values.get(name);
+    if (!option.startsWith("--") || initial === undefined) usageError(`${script} has no option "${option}"`);
+    if (initial === "false") values.set(name, "true");
+    else if (initial.startsWith('"')) values.set(name, JSON.stringify(given.shift() ?? ""));
+    else if (/^\d+$/.test(given[0])) values.set(name, given.shift()!);
+    else usageError(`${option} ${given[0] ?? ""}: not a whole number`);
+  }
+}
+
+/** Removes those that nothing asks for any more. */
+function dropOptions({ file }: Source): Edit[][] {
+  const asked = new Set<string>();
+  each(file, (node) => {
+    if (ts.isPropertyAccessExpression(node) || ts.isPropertySignature(node)) asked.add((node.name as Identifier).text);
+    if (ts.isElementAccessExpression(node)) asked.add((node.argumentExpression as Identifier).text);
+    if (ts.isBindingElement(node)) asked.add((node.propertyName ?? node.name).getText());
+  });
+  const edits: Edit[] = [], lesson = file.statements.find(ts.isDebuggerStatement)!.pos;
+  each(file, (node) => {
+    const isOptions = node.pos < lesson && ts.isVariableDeclaration(node) && node.name.getText() === "options" &&
+      node.initializer &&
+      ts.isObjectLiteralExpression(node.initializer);
+    if (!isOptions) return;
+    const { properties } = node.initializer as ObjectLiteralExpression;
+    edits.push(...removeFromList(properties, ({ name }) => !asked.has((name as Identifier).text)));
+  });
+  return [edits];
+}
+
+/** Removes a call that does nothing: of an empty function, or of one that begins with `if (x === 0) return` where x is. */
+function skipCalls(source: Source): Edit[][] {
+  const edits: Edit[] = [];
+  each(source.file, (node) => {
+    if (!ts.isExpressionStatement(node) || !ts.isCallExpression(node.expression)) return;
+    const { expression: callee, arguments: given } = node.expression;
+    const called = source.checker.getSymbolAtLocation(callee)?.valueDeclaration;
+    if (!called || !ts.isFunctionDeclaration(called) || !called.body) return;
+    const [first] = called.body.statements;
+    if (!first) edits.push(remove(node));
+    if (!first || !ts.isIfStatement(first) || !ts.isReturnStatement(first.thenStatement)) return;
+    const test = first.expression;
+    if (!ts.isBinaryExpression(test) || test.operatorToken.kind !== ts.SyntaxKind.EqualsEqualsEqualsToken) return;
+    const place = called.parameters.findIndex(({ name }) => name.getText() === test.left.getText());
+    const value = given[place] && constant(source, given[place]), wanted = constant(source, test.right);
+    if (value && wanted && value.value === wanted.value) edits.push(remove(node));
+  });
+  return [edits];
+}
+
 // ---------------------------------------------------------------- one implementation left
 
 /** `const listen = denoListen`: the function takes the name, and the comment, that everybody knows it by. */
@@ -934,6 +1074,17 @@ function describe(node: Node, other: Node): Edit[] {
 
 function comment(node: Node): string {
   return node.getSourceFile().text.slice(startOf(node), node.getStart()).trim();
+}
+
+/** Where there is one runtime, nothing needs to be called after it: `bunHandlers` becomes `handlers`. */
+function dropPrefix({ file, mentions }: Source): Edit[][] {
+  const taken = new Set<string>();
+  each(file, (node) => void (ts.isIdentifier(node) && taken.add(node.text)));
+  return file.statements.filter(ts.isFunctionDeclaration).flatMap(({ name }) => {
+    const [, first, rest] = name?.text.match(RegExp(`^${options.runtime}([A-Z])(\\w+)$`)) ?? [];
+    const short = first && first.toLowerCase() + rest;
+    return !short || taken.has(short) ? [] : [mentions(name).map((node) => rename(node, short))];
+  });
 }
 
 /** Merges an abstract class into the one class that extends it. */
@@ -1117,6 +1268,18 @@ function inlineMethod({ file, checker }: Source): Edit[][] {
   return changes;
 }
 
+/** A function of one statement that is called once, with variables that are called as its parameters are. */
+function inlineFunction({ file, mentions }: Source): Edit[][] {
+  return file.statements.filter(ts.isFunctionDeclaration).flatMap((node) => {
+    const [use, ...others] = mentions(node.name).filter((mention) => mention !== node.name);
+    const call = use?.parent, body = node.body?.statements;
+    if (others.length > 0 || !call || !ts.isCallExpression(call) || call.expression !== use) return [];
+    const isSame = node.parameters.every(({ name }, i) => name.getText() === call.arguments[i]?.getText());
+    if (!isSame || body?.length !== 1 || !ts.isExpressionStatement(body[0])) return [];
+    return ts.isExpressionStatement(call.parent) ? [[remove(node), replace(call.parent, body[0].getText())]] : [];
+  });
+}
+
 function inlined(method: MethodDeclaration, use: PropertyAccessExpression): Edit | undefined {
   const call = use.parent;
   if (!ts.isCallExpression(call) || call.expression !== use || use.expression.kind !== ts.SyntaxKind.ThisKeyword) {
@@ -1154,7 +1317,7 @@ function adapt(text: string): string {
     if (pos < from) continue;
     const comment = text.slice(pos, end).replaceAll("scripts/", "");
     const kept = options.runtime ? forRuntime(comment) : comment;
-    edits.push({ pos, end, text: kept });
+    edits.push({ pos, end, text: options.plain ? shorten(kept) : kept });
     from = end;
   }
   return apply(text, edits);
@@ -1228,6 +1391,15 @@ function forRuntime(comment: string): string {
   return text.includes("\n")
     ? `/**\n${text.split("\n").map((line) => ` * ${line}`.trimEnd()).join("\n")}\n */`
     : `/** ${text} */`;
+}
+
+/** The first sentence of a comment that describes something; of a script's header the first paragraph and the last. */
+function shorten(comment: string): string {
+  if (!comment.startsWith("/**")) return comment;
+  const paragraphs = comment.slice(3, -2).replace(/^ *\* ?/gm, "").trim().split(/\n\s*\n/);
+  const [first, ...others] = paragraphs.map((paragraph) => paragraph.replace(/\s*\n(?! )/g, " "));
+  if (others.length === 0) return `/** ${first.split(/(?<=\.) (?=[A-Z])/)[0]} */`;
+  return ["/**", ...wrap(first, 77), "", ...others.at(-1)!.split("\n")].join("\n * ").replace(/ +$/gm, "") + "\n */";
 }
 
 function wrap(text: string, width: number): string[] {

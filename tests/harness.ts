@@ -2,7 +2,7 @@
 /** Runs scripts as child processes, on every runtime, and talks to them over real sockets. */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import * as net from "node:net";
 import * as os from "node:os";
 import * as path from "node:path";
@@ -42,6 +42,27 @@ export const linux = os.platform() === "linux";
 export const windows = os.platform() === "win32";
 const scripts = path.join(path.dirname(fileURLToPath(import.meta.url)), "..", "scripts");
 
+/**
+ * With FORM=all the suite runs what `standalone.ts` prints instead of the scripts, from a folder with nothing else in it;
+ * with FORM=own what it prints for the runtime under test.
+ */
+const { FORM } = process.env;
+const copies = FORM ? mkdtempSync(path.join(os.tmpdir(), "standalone-")) : "";
+if (copies) process.on("exit", () => rmSync(copies, { recursive: true, force: true }));
+
+/** Where a script is, or its copy in one piece, which is made when it is first asked for. */
+function locate(script: string, runtime: Runtime): string {
+  const original = path.join(scripts, script);
+  if (!copies) return original;
+  const copy = path.join(copies, FORM === "own" ? runtime.name : "all", script);
+  if (existsSync(copy)) return copy;
+  mkdirSync(path.dirname(copy), { recursive: true });
+  const own = FORM === "own" ? ["--runtime", runtime.name] : [];
+  const args = [path.join(scripts, "standalone.ts"), path.basename(script, ".ts"), ...own, "--output", copy];
+  const { status, stderr } = spawnSync("deno", ["run", "-A", ...args], { encoding: "utf8" });
+  return status === 0 ? copy : raise(`standalone.ts ${args.slice(1).join(" ")}: ${stderr}`);
+}
+
 /** Whether a runtime has the FFI that the system-call scripts need: Node got it in version 26. */
 export function hasFFI(runtime: Runtime): boolean {
   if (!linux) return false;
@@ -72,7 +93,8 @@ export class Script {
   #changed = () => {};
 
   constructor(runtime: Runtime, script: string, args: string[], options: StartOptions = {}) {
-    let command = [...runtime.command, path.join(options.folder ?? scripts, script), ...args];
+    const file = options.folder ? path.join(options.folder, script) : locate(script, runtime);
+    let command = [...runtime.command, file, ...args];
     if (options.descriptors) {
       command = ["sh", "-c", `ulimit -n ${options.descriptors}; exec "$@"`, "sh", ...command];
     }
