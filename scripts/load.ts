@@ -4,8 +4,13 @@
  *
  * What it takes care of, since a benchmark that doesn't can show whatever one likes:
  *
- * - It is a process of its own, and on Linux it makes its system calls itself (epoll, edge-triggered): the server is
- *   to be the bottleneck. The CPU time of both is in the result, so that one can see whether it was.
+ * - It is a process of its own, and has to be cheaper than the server, which is to be the bottleneck. So on Linux it
+ *   makes its system calls itself, and by io_uring few of them: one or two for all that has to be sent and received in
+ *   a round. (Where that is forbidden it is epoll, edge-triggered, which costs as much as the fastest server.) The CPU
+ *   time of both is in the result, so that one can see who was the limit.
+ * - A round that finds one reply costs nearly as much as one that finds ten, and wakes this process as often as there
+ *   are messages. So it waits for several replies where they come fast: never for more than a quarter of the
+ *   connections, so that the server has the others to serve, and never for longer than 0.1 ms.
  * - Each connection sends random bytes from a place of its own in a long table, so a byte that is lost, changed or out
  *   of order is noticed. It ends the run: a wrong echo has no speed.
  * - How fast and how late are two questions, asked one after the other. First every reply is answered with the next
@@ -23,7 +28,8 @@
 import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { explain, fail, parseOptions } from "./program.ts";
+import { explain, fail, parseOptions, usageError } from "./program.ts";
+import { explainRefusal, Ring } from "./ring.ts";
 import { connect, type Connection, READ, WRITE } from "./readiness.ts";
 import { Selector } from "./selector.ts";
 
@@ -44,6 +50,7 @@ const options = parseOptions(
     pace: [50, "rate when latency is measured, in percent of the highest; 0 = don't measure it", 0, 100],
     patience: [5000, "milliseconds without any reply until a client counts as not served"],
     pid: [0, "process of the server, to report its CPU time, memory and threads (Linux)"],
+    sockets: ["auto", "uring, epoll or runtime: what they are made with; auto is the first that works"],
   },
 );
 
@@ -57,6 +64,8 @@ export interface LoadResult {
   firstReply: number;
   /** Microseconds from when a message was to be sent to its reply: 50, 99, 99.9 % of them took no longer. */
   latency: [number, number, number] | null;
+  /** What this process's sockets were made with: uring, epoll, or runtime. */
+  sockets: string;
   /** CPU seconds of this process per second: 1 is one core. */
   generator: number;
   /** Which share of the connections waited for this process, on average. The others waited for the server. */
@@ -95,11 +104,27 @@ function fillTable(table: Uint8Array): void {
   }
 }
 
-/** Whether `data` is what the table holds from `position` on. */
-function matches(data: Uint8Array, table: Uint8Array, position: number): boolean {
+/** Bytes, which some of the sockets can show as integers of 32 bits too. */
+interface Bytes {
+  readonly bytes: Uint8Array;
+  readonly ints?: Int32Array;
+}
+
+/** Whether `length` bytes of `data` from `at` on are those of `table` from `position` on. */
+function matches(data: Bytes, at: number, table: Bytes, position: number, length: number): boolean {
   // For a few bytes a loop is faster than the call.
-  if (data.length > 256) return Buffer.compare(data, table.subarray(position, position + data.length)) === 0;
-  for (let i = 0; i < data.length; i++) if (data[i] !== table[position + i]) return false;
+  if (length > 2048) {
+    return Buffer.compare(data.bytes.subarray(at, at + length), table.bytes.subarray(position, position + length)) ===
+      0;
+  }
+  let i = 0;
+  if (data.ints && table.ints && ((at | position) & 3) === 0) {
+    const { ints } = data, right = table.ints, from = at >> 2, to = position >> 2;
+    for (const words = length >> 2; i < words; i++) if (ints[from + i] !== right[to + i]) return false;
+    i <<= 2;
+  }
+  const { bytes } = data, right = table.bytes;
+  for (; i < length; i++) if (bytes[at + i] !== right[position + i]) return false;
   return true;
 }
 
@@ -109,59 +134,80 @@ function matches(data: Uint8Array, table: Uint8Array, position: number): boolean
 interface Link {
   /** The client that it belongs to. */
   client: Client;
-  /** Sends bytes from the table and returns how many could be sent now. */
+  /** Sends bytes from the table and returns how many could be sent now, or will be without being asked again. */
   send(position: number, length: number): number;
-  /** What has arrived, valid until the next call; `null` if nothing has. Empty at the end of the stream. */
-  recv(): Uint8Array | null;
+  /** Takes what has arrived, and returns how many bytes that are: 0 at the end of the stream, -1 if there is nothing. */
+  recv(): number;
+  /** Whether these bytes, the first `length` of them, are what the table holds from `position` on. */
+  matches(position: number, length: number): boolean;
   /** Whether there can be more right after a `recv`. */
   more: boolean;
 }
 
 /** A way to open sockets and to wait for them. */
 interface Sockets {
-  readonly table: Uint8Array;
+  readonly name: string;
   open(client: Client): Promise<Link> | Link;
   /** Starts to report when a socket is ready. */
   watch(link: Link): void;
-  /** Those that are ready, after at most so many milliseconds. */
-  wait(milliseconds: number): Promise<Link[]> | Link[];
+  /**
+   * Those that are ready, after at most so many milliseconds. If there are several ways to be asked for them, then
+   * rather `together` of them, provided that these come within `HOLD` milliseconds.
+   */
+  wait(milliseconds: number, together?: number): Promise<Link[]> | Link[];
 }
 
-const MSG_DONTWAIT = 0x40;
+const MSG_DONTWAIT = 0x40, HOLD = 0.1;
 
-/** Sockets through system calls. */
-async function systemSockets(): Promise<Sockets> {
+/** What the sockets that are made by system calls have in common. */
+async function systemCalls() {
   const address = await sys.resolveAddress(options);
-  const epoll = sys.must(sys.epoll_create1(0));
-  const events = sys.epollEvents(1024), buffer = sys.memory(BUFFER);
   const table = sys.memory((period + chunk + 3) & ~3);
   fillTable(table.bytes);
   const pieces = Array.from({ length: messagesInTable }, (_, i) => sys.part(table, i * size, size));
-  const links: (Link & { fd: number })[] = [];
-  const timeout = sys.memory(16);
-  timeout.ints[0] = 5; // A struct timeval: seconds, and microseconds after 8 bytes.
+  const timeout = sys.timeval();
+  sys.setTimeval(timeout, 5000);
 
   return {
-    table: table.bytes,
-    open(client) {
+    table,
+    /** Opens a connected socket. */
+    connect(): number {
       const fd = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
       sys.must(sys.setsockopt(fd, sys.SOL_SOCKET, sys.SO_SNDTIMEO, timeout, 16));
       sys.must(sys.setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
       sys.must(sys.connect2(fd, address));
+      return fd;
+    },
+    send(fd: number, position: number, length: number): number {
+      const piece = pieces[position / size] ?? sys.part(table, position, 4);
+      const sent = sys.send(fd, piece, length, MSG_DONTWAIT);
+      return sent === -sys.EAGAIN ? 0 : sys.must(sent);
+    },
+  };
+}
+
+/** Sockets through epoll. */
+async function epollSockets(): Promise<Sockets> {
+  const { table, connect, send } = await systemCalls();
+  const epoll = sys.must(sys.epoll_create1(0));
+  const events = sys.epollEvents(1024), buffer = sys.memory(BUFFER);
+  const links: (Link & { fd: number })[] = [];
+
+  return {
+    name: "epoll",
+    open(client) {
+      const fd = connect();
       return links[fd] = {
         fd,
         client,
         more: false,
-        send(position, length) {
-          const piece = pieces[position / size] ?? sys.part(table, position, 4);
-          const sent = sys.send(fd, piece, length, MSG_DONTWAIT);
-          return sent === -sys.EAGAIN ? 0 : sys.must(sent);
-        },
+        send: (position, length) => send(fd, position, length),
         recv() {
           const length = sys.recv(fd, buffer, BUFFER, MSG_DONTWAIT);
           this.more = length === BUFFER;
-          return length === -sys.EAGAIN ? null : buffer.bytes.subarray(0, sys.must(length));
+          return length === -sys.EAGAIN ? -1 : sys.must(length);
         },
+        matches: (position, length) => matches(buffer, 0, table, position, length),
       };
     },
     watch(link) {
@@ -178,16 +224,114 @@ async function systemSockets(): Promise<Sockets> {
   };
 }
 
+/** Sockets through io_uring. Throws if the kernel doesn't let this process use it. */
+async function uringSockets(): Promise<Sockets> {
+  const ring = new Ring(4096, 16_384);
+  const { table, connect, send } = await systemCalls();
+  /** Each connection has a buffer: what it can be sent at once fits in, and little memory is touched. */
+  const room = Math.min(BUFFER, (size * options.inflight + 4095) & ~4095), perBlock = (4 << 20) / room;
+  const blocks: sys.Memory[] = [], links: UringLink[] = [];
+  let ready: Link[] = [];
+
+  /** A socket whose bytes have been asked for, so that they are there when it is reported. */
+  class UringLink implements Link {
+    readonly more = false;
+    /** What has come: a number of bytes, a negative error number, or that there is nothing. */
+    arrived: number | null = null;
+    watched = false;
+    /** A send that isn't done yet, and whether there was to be another: it might overtake the first. */
+    sending = false;
+    refused = false;
+    readonly client: Client;
+    readonly fd = connect();
+    readonly place = links.length;
+    readonly #block: sys.Memory;
+    readonly #at = this.place % perBlock * room;
+
+    constructor(client: Client) {
+      this.client = client;
+      if (this.#at === 0) blocks.push(sys.memory(perBlock * room));
+      this.#block = blocks[blocks.length - 1];
+    }
+
+    /** Asks for bytes. Between two turns of the ring this changes nothing in the buffer. */
+    ask(): void {
+      ring.recv(this.fd, this.#block.address + this.#at, room, this.place << 1);
+    }
+
+    send(position: number, length: number): number {
+      // Nobody would be told that there is room again.
+      if (!this.watched) return send(this.fd, position, length);
+      this.refused = this.sending;
+      if (this.refused) return 0;
+      this.sending = true;
+      ring.send(this.fd, table.address + position, length, this.place << 1 | 1);
+      return length;
+    }
+
+    recv(): number {
+      const { arrived } = this;
+      if (arrived === null) return -1;
+      this.arrived = null;
+      if (arrived > 0) this.ask();
+      return sys.must(arrived);
+    }
+
+    matches(position: number, length: number): boolean {
+      return matches(this.#block, this.#at, table, position, length);
+    }
+  }
+
+  /** Hands over all requests, waits for so many results, and lists the sockets that are ready by then. */
+  function turn(milliseconds: number, least: number): void {
+    sys.must(ring.enter(milliseconds, least));
+    while (ring.next()) {
+      const { data, result } = ring, link = links[data >> 1];
+      if ((data & 1) === 0) link.arrived = result;
+      else {
+        link.sending = false;
+        if (result < 0 && link.arrived === null) link.arrived = result;
+        else if (!link.refused) continue;
+        link.refused = false;
+      }
+      ready.push(link);
+    }
+  }
+
+  return {
+    name: "uring",
+    open(client) {
+      const link = new UringLink(client);
+      links.push(link);
+      return link;
+    },
+    watch(link) {
+      const watched = link as UringLink;
+      watched.watched = true;
+      watched.ask();
+    },
+    wait(milliseconds, together = 1) {
+      ready = [];
+      // That something has been sent is a result, too, and nearly always there at once. It is not what is waited for.
+      turn(0, 0);
+      if (together > 1 && ready.length < together) turn(Math.min(HOLD, milliseconds), together - ready.length);
+      if (ready.length === 0) turn(milliseconds, 1);
+      return ready;
+    },
+  };
+}
+
 /** Sockets of the runtime, where there are no system calls. They are slower: so is what they measure. */
 function portableSockets(): Sockets {
   const table = new Uint8Array(period + chunk);
   fillTable(table);
+  let arrived: Uint8Array = table;
   const selector = new Selector<Connection, Link>();
   const connections = new Map<Link, Connection>(), watched = new Set<Link>();
   let waiting: ReturnType<typeof selector.wait> | null = null;
 
   return {
-    table,
+    name: "runtime",
     async open(client) {
       const connection = await connect(options);
       const link: Link = {
@@ -199,7 +343,12 @@ function portableSockets(): Sockets {
           if (watched.has(link)) selector.modify(connection, sent < length ? READ | WRITE : READ);
           return sent;
         },
-        recv: () => connection.recvNow(),
+        recv() {
+          const data = connection.recvNow();
+          if (data) arrived = data;
+          return data ? data.length : -1;
+        },
+        matches: (position, length) => matches({ bytes: arrived }, 0, { bytes: table }, position, length),
       };
       connections.set(link, connection);
       return link;
@@ -226,6 +375,23 @@ function canCall(): boolean {
   } catch {
     return false;
   }
+}
+
+/** The sockets that were asked for, or the cheapest that can be had. */
+async function findSockets(): Promise<Sockets> {
+  switch (options.sockets) {
+    case "uring":
+      return await uringSockets().catch((error) => fail("cannot use io_uring", explainRefusal(error)));
+    case "epoll":
+      sys.requireLinux();
+      return await epollSockets();
+    case "runtime":
+      return portableSockets();
+    case "auto":
+      if (!canCall()) return portableSockets();
+      return await uringSockets().catch(epollSockets);
+  }
+  return usageError(`--sockets ${options.sockets}: there are auto, uring, epoll and runtime`);
 }
 
 // ---------------------------------------------------------------- clients
@@ -256,17 +422,16 @@ function flush(client: Client): void {
 function receive(client: Client): number {
   const { link } = client, before = Math.floor(client.received / size);
   do {
-    const data = link.recv();
-    if (!data) break;
-    if (data.length === 0) throw new Error(`connection ${client.index} was closed by the server`);
+    const length = link.recv();
+    if (length < 0) break;
+    if (length === 0) throw new Error(`connection ${client.index} was closed by the server`);
     if (
-      client.received + data.length > client.sent ||
-      !matches(data, sockets.table, (client.start + client.received) % period)
+      client.received + length > client.sent || !link.matches((client.start + client.received) % period, length)
     ) {
-      throw new Error(`connection ${client.index}: not what was sent, somewhere in the ${data.length} bytes that came \
+      throw new Error(`connection ${client.index}: not what was sent, somewhere in the ${length} bytes that came \
 after ${client.received} correct ones`);
     }
-    client.received += data.length;
+    client.received += length;
   } while (link.more);
   return Math.floor(client.received / size) - before;
 }
@@ -352,7 +517,11 @@ async function race(clients: Client[], milliseconds: number): Promise<{ rate: nu
     flush(client);
   }
   for (; now < end; now = performance.now()) {
-    const ready = await sockets.wait(Math.min(50, end - now + 1));
+    // As many as come in the time that one may be held up, at the rate so far.
+    const together = Math.min(clients.length / 4, HOLD * found / (now - start));
+    const waiting = sockets.wait(Math.min(50, end - now + 1), Math.floor(together));
+    // Not awaited where it needn't be: that would be a detour for each message if there is one connection.
+    const ready = Array.isArray(waiting) ? waiting : await waiting;
     found += ready.length;
     waits++;
     for (const { client } of ready) {
@@ -475,6 +644,7 @@ async function measure(): Promise<LoadResult> {
     rate: 0,
     firstReply: quantile(times.sort((a, b) => a - b), 0.5) ?? 0,
     latency: null,
+    sockets: sockets.name,
     generator: 0,
     backlog: 0,
     server: null,
@@ -510,7 +680,7 @@ async function measure(): Promise<LoadResult> {
   return result;
 }
 
-const sockets = canCall() ? await systemSockets() : portableSockets();
+const sockets = await findSockets();
 try {
   console.log(JSON.stringify(await measure()));
   process.exit(0);

@@ -147,13 +147,14 @@ export class Ring {
   }
 
   /**
-   * Hands over all requests, and waits for a completion, at most so many milliseconds. Returns 0 or more, also
-   * when time has run out or a signal has come. See io_uring_enter(2).
+   * Hands over all requests, and waits for a completion (or for several, `least` of them, so that one call brings
+   * them all), at most so many milliseconds, which need not be whole. Returns 0 or more, also when time has run out
+   * or a signal has come. See io_uring_enter(2).
    */
-  enter(milliseconds: number): number {
+  enter(milliseconds: number, least = 1): number {
     this.#timeout.ints[0] = milliseconds / 1000;
     this.#timeout.ints[2] = milliseconds % 1000 * 1_000_000;
-    return this.#enter(1, IORING_ENTER_GETEVENTS);
+    return this.#enter(least, IORING_ENTER_GETEVENTS);
   }
 
   #enter(least: number, flags: number): number {
