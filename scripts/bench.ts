@@ -36,6 +36,8 @@ interface Setting {
   slow: number;
   /** Milliseconds of CPU per message. */
   work: number;
+  /** Messages on their way per connection. */
+  inflight: number;
 }
 
 interface Model {
@@ -72,11 +74,12 @@ const experiments: Record<string, { about: string; run: () => Promise<Experiment
   slow: { about: "one client that never reads, among nine that do", run: compareSlow },
   shim: { about: "multiplex and tasks against an echo on the runtime's own API", run: compareShim },
   peers: { about: "against the same models in C, Go and Python", run: comparePeers },
+  generator: { about: "is the generator to be trusted: load.ts against a client in C", run: compareGenerators },
 };
 
 const options = parseOptions(
   `Measures the servers of this collection, on this machine. The experiments:\n\n${
-    Object.entries(experiments).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}\n`).join("")
+    Object.entries(experiments).map(([name, { about }]) => `  ${name.padEnd(9)} ${about}\n`).join("")
   }\nThe models: ${Object.keys(models).join(", ")}`,
   "bench.ts models --connections 100 --runtimes deno,bun,node",
   {
@@ -86,7 +89,7 @@ const options = parseOptions(
     idle: ["auto", "silent connections beside them"],
     work: ["auto", "milliseconds of CPU per message"],
     size: [64, "bytes in a message", 1, 1 << 20],
-    inflight: [1, "messages on their way per connection; 1 is ping-pong", 1, 1000],
+    inflight: ["auto", "messages on their way per connection; 1 is ping-pong"],
     seconds: ["1", "duration of a measurement"],
     rounds: [5, "turns that each server gets", 1],
     json: [false, "print the results as JSON"],
@@ -103,11 +106,12 @@ function choose(kind: string, known: string[], asked: string[]): string[] {
 }
 
 /** The numbers in an option, or those that the experiment has for itself. */
-function numbers(name: "connections" | "idle" | "work", auto: number[]): number[] {
+function numbers(name: "connections" | "idle" | "work" | "inflight", auto: number[]): number[] {
   if (options[name] === "auto") return auto;
+  const [least, most] = { connections: [1, 100_000], idle: [0, 100_000], work: [0, 10_000], inflight: [1, 1000] }[name];
   return options[name].split(",").map((text) => {
-    if (!/^\d+$/.test(text)) usageError(`--${name} ${text}: not a whole number`);
-    return Number(text);
+    if (/^\d+$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
+    return usageError(`--${name} "${text}": not a whole number from ${least} to ${most}`);
   });
 }
 
@@ -127,7 +131,7 @@ const chosenRuntimes = choose(
 ).filter((name) => onPath(name) || (say(`${name} is not on the PATH: left out`), false));
 const milliseconds = Math.round(Number(options.seconds) * 1000);
 if (!(milliseconds >= 100)) usageError(`--seconds ${options.seconds}: not a number from 0.1`);
-numbers("connections", []), numbers("idle", []), numbers("work", []);
+numbers("connections", []), numbers("idle", []), numbers("work", []), numbers("inflight", []);
 
 function onPath(program: string): boolean {
   return (process.env.PATH ?? "").split(delimiter)
@@ -146,6 +150,8 @@ interface Contender {
   command(setting: Setting): string[] | null;
   /** Milliseconds that its clients wait for a first reply: a pool starts all of its threads before. */
   patience?: number;
+  /** The runtime of the load generator, if not this one; or a program that takes its place. */
+  driver?: { on: string } | { program: string };
 }
 
 /** The models, out of those that were asked for, on each of the runtimes that were. */
@@ -263,11 +269,12 @@ async function runOnce({ contender, setting, latency, times }: Case): Promise<Lo
       if (server.code !== undefined) throw new Error(firstLine(server) || `ended with ${server.code}`);
       if (performance.now() - since > 20_000) throw new Error("not ready after 20 s");
     }
-    const { connections, idle, slow } = setting, { size, inflight } = options, { patience = 5000 } = contender;
+    const { connections, idle, slow, inflight } = setting, { size } = options, { patience = 5000, driver } = contender;
+    if (driver && "program" in driver) return await runClient(driver.program, setting, port, child.pid!);
     const load = { connections, idle, slow, size, inflight, milliseconds, patience, pace: latency ? 50 : 0 };
-    const first = await runLoad({ ...load, port, pid: child.pid! });
+    const first = await runLoad({ ...load, port, pid: child.pid! }, driver?.on);
     let result = first;
-    for (let i = 1; i < times; i++) result = await runLoad({ ...load, port, pid: child.pid! });
+    for (let i = 1; i < times; i++) result = await runLoad({ ...load, port, pid: child.pid! }, driver?.on);
     if (first.server && result.server) result.server.perConnection = first.server.perConnection;
     return result;
   } finally {
@@ -278,16 +285,28 @@ async function runOnce({ contender, setting, latency, times }: Case): Promise<Lo
   }
 }
 
-/** Runs the load generator with these options. */
-async function runLoad(values: Record<string, string | number>): Promise<LoadResult> {
+/** Runs the load generator with these options, on this runtime unless another is given. */
+async function runLoad(values: Record<string, string | number>, on?: string): Promise<LoadResult> {
   const output = read(start([
-    process.execPath,
-    ...runtimes[runtime].slice(1),
+    ...on ? runtimes[on] : [process.execPath, ...runtimes[runtime].slice(1)],
     join(folder, "load.ts"),
     ...Object.entries(values).flatMap(([name, value]) => [`--${name}`, String(value)]),
   ]));
   if (await output.ended !== 0) throw new Error(firstLine(output) || "the load generator was stopped");
   return JSON.parse(output.out);
+}
+
+/** Runs tests/peers/client.c instead, which knows only what two generators can be compared by. */
+async function runClient(program: string, setting: Setting, port: string, pid: number): Promise<LoadResult> {
+  const { connections, inflight } = setting;
+  const output = read(start([program, port, ...[connections, options.size, inflight, milliseconds, pid].map(String)]));
+  if (await output.ended !== 0) throw new Error(firstLine(output) || "the client was stopped");
+  const { rate, generator, user, system } = JSON.parse(output.out);
+  const server = { load: user + system, user: user / rate * 1e6, system: system / rate * 1e6 };
+  return {
+    ...{ served: connections, rate, firstReply: NaN, latency: null, sockets: "epoll", generator, backlog: NaN },
+    server: { ...server, peak: NaN, perConnection: NaN, threads: 1 },
+  };
 }
 
 /** The line that says what went wrong. */
@@ -315,7 +334,8 @@ interface Outcome extends Case {
 }
 
 function makeCase(contender: Contender, setting: Partial<Setting>, { latency = false, times = 1 } = {}): Case {
-  return { contender, setting: { connections: 10, idle: 0, slow: 0, work: 0, ...setting }, latency, times };
+  const [inflight] = numbers("inflight", [1]);
+  return { contender, setting: { connections: 10, idle: 0, slow: 0, work: 0, inflight, ...setting }, latency, times };
 }
 
 /** Runs all cases in turn, as often as `--rounds` says. Those that fail are left out from then on. */
@@ -343,11 +363,12 @@ ${settingText(setting)}`);
   return outcomes;
 }
 
-function settingText({ connections, idle, slow, work }: Setting): string {
+function settingText({ connections, idle, slow, work, inflight }: Setting): string {
   const parts = [`${connections} connection${connections === 1 ? "" : "s"}`];
   if (idle > 0) parts.push(`${idle} idle`);
   if (slow > 0) parts.push(`${slow} slow`);
   if (work > 0) parts.push(`${work} ms of work`);
+  if (inflight > 1) parts.push(`${inflight} in flight`);
   return parts.join(", ");
 }
 
@@ -665,12 +686,49 @@ async function comparePeers(): Promise<Experiment> {
 }
 
 /** Whether the fastest server was the bottleneck, or the generator. */
-function saturation({ generator, backlog, server }: Row): string {
-  if (!server) return "";
-  const waiting = factor(100 - 100 * backlog);
-  const limit = backlog < 0.5 ? "so the server was the limit" : "so the generator was the limit, and C may be faster";
-  return ` While C was measured, it used ${factor(server.load)} of a core and the generator ${factor(generator)}; ` +
-    `${waiting} % of the connections waited for the server and the others for the generator, ${limit}.`;
+function saturation(row: Row): string {
+  if (!row.server) return "";
+  const { generator, server: { load } } = row;
+  return ` While C was measured, it used ${factor(load)} of a core and the generator ${factor(generator)}, \
+so ${limitOf(row)} was the limit${limitOf(row) === "the generator" ? ", and C may be faster" : ""}.`;
+}
+
+/** Who was at the end of a core. A process that is measured never gets all of it, as there are others. */
+function limitOf({ generator, server }: Row): string {
+  if (generator >= 0.9 && generator > (server?.load ?? 0)) return "the generator";
+  return server && server.load >= 0.9 ? "the server" : "neither of them alone";
+}
+
+async function compareGenerators(): Promise<Experiment> {
+  const counts = numbers("connections", [50, 500]), flights = numbers("inflight", [1, 16]);
+  const server = onPath("cc") ? build("cc", "epoll.c", "-O2") : null;
+  const client = server && build("cc", "client.c", "-O2");
+  if (!server || !client) {
+    say(`generator is left out: ${onPath("cc") ? "its programs in C can't be compiled" : "cc is not on the PATH"}`);
+    return experiment("generator", [], [], "Left out: it needs a C compiler, cc.");
+  }
+  const command = () => [server], inC: Contender = { model: "client.c", on: "C", command, driver: { program: client } };
+  const ours = chosenRuntimes.map((on): Contender => ({ model: "load.ts", on, command, driver: { on } }));
+  const settings = flights.flatMap((inflight) => counts.map((connections) => ({ connections, inflight })));
+  const outcomes = await takeTurns(
+    settings.flatMap((setting) => [inC, ...ours].map((contender) => makeCase(contender, setting))),
+  );
+  const find = finder(outcomes), comparisons: Comparison[] = [];
+  const verdict = perRuntime((on) =>
+    settings.map((setting) => {
+      const mine = find("load.ts", on, setting), other = find("client.c", "C", setting), found = compare(mine, other);
+      if (!found) return "";
+      comparisons.push(found);
+      const { median } = found.ratio, sides = [toRow(mine!), toRow(other!)];
+      const verb = median > 1.1 ? "gets more out of the server than" : median < 0.9 ? "gets less than" : "agrees with";
+      const [first, second] = sides.map((row) =>
+        `${limitOf(row)} (server ${factor(row.server?.load ?? NaN)}, generator ${factor(row.generator)})`
+      );
+      return `at ${settingText(mine!.setting)} load.ts ${verb} client.c, ${ratioText(found)}: the limit was ${first}, \
+and with client.c ${second}`;
+    }).filter(Boolean).join("; ")
+  );
+  return experiment("generator", outcomes, comparisons, verdict);
 }
 
 // ---------------------------------------------------------------- telling
@@ -700,11 +758,11 @@ const columns: [head: string, value: (row: Row) => string][] = [
   ["p50", ({ latency }) => latency ? duration(latency[0]) : "-"],
   ["p99", ({ latency }) => latency ? duration(latency[1]) : "-"],
   ["p99.9", ({ latency }) => latency ? duration(latency[2]) : "-"],
-  ["1st reply", ({ firstReply }) => duration(firstReply)],
+  ["1st reply", ({ firstReply }) => isFinite(firstReply) ? duration(firstReply) : "-"],
   ["user s/M", ({ server }) => server ? factor(server.user) : "-"],
   ["system s/M", ({ server }) => server ? factor(server.system) : "-"],
-  ["peak MB", ({ server }) => server ? factor(server.peak) : "-"],
-  ["kB/conn", ({ server }) => server ? factor(server.perConnection * 1000) : "-"],
+  ["peak MB", ({ server }) => isFinite(server?.peak ?? NaN) ? factor(server!.peak) : "-"],
+  ["kB/conn", ({ server }) => isFinite(server?.perConnection ?? NaN) ? factor(server!.perConnection * 1000) : "-"],
   ["threads", ({ server }) => server ? String(server.threads) : "-"],
   ["its CPU", ({ server }) => server ? factor(server.load) : "-"],
   ["generator's", ({ generator }) => factor(generator)],
@@ -735,7 +793,9 @@ function table(rows: Row[]): string {
     .map((row) => `${title(row)}, ${settingText(row.setting)}: ${row.failure}`);
   const partly = shown.filter(({ served, setting }) => served < setting.connections)
     .map((row) => `${title(row)}, ${settingText(row.setting)}: ${row.served} of ${row.setting.connections} served`);
-  return [...layOut(columns, shown), ...partly, ...notes].join("\n");
+  const limited = shown.filter((row) => limitOf(row) === "the generator")
+    .map((row) => `${title(row)}, ${settingText(row.setting)}: the generator was the limit, the server may be faster`);
+  return [...layOut(columns, shown), ...partly, ...limited, ...notes].join("\n");
 }
 
 function report({ name, rows, comparisons, verdict }: Experiment): string {
@@ -756,7 +816,7 @@ function describe() {
     versions: Object.fromEntries(chosenRuntimes.map((name) => [name, version(name)])),
     generator: runtime,
     size: options.size,
-    inflight: options.inflight,
+    inflight: numbers("inflight", [1])[0],
     seconds: milliseconds / 1000,
     rounds: options.rounds,
   };

@@ -164,7 +164,8 @@ async function systemCalls() {
   const address = await sys.resolveAddress(options);
   const table = sys.memory((period + chunk + 3) & ~3);
   fillTable(table.bytes);
-  const pieces = Array.from({ length: messagesInTable }, (_, i) => sys.part(table, i * size, size));
+  // Of a piece its address is needed, and no more.
+  const pieces = Array.from({ length: messagesInTable }, (_, i) => sys.part(table, i * size, 4));
   const timeout = sys.timeval();
   sys.setTimeval(timeout, 5000);
 
