@@ -354,6 +354,8 @@ ${settingText(setting)}`);
       try {
         outcome.runs.push(await runOnce(outcome));
       } catch (error) {
+        // Ctrl-C goes to all processes of a terminal, and the others may be faster to react.
+        await pause(100);
         if (stopped) return outcomes;
         outcome.failure = explain(error);
         say(`${title(contender)}, ${settingText(setting)}: left out: ${outcome.failure}`);
