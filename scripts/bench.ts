@@ -416,8 +416,11 @@ function compare(of: Outcome | undefined, to: Outcome | undefined, measure = rat
   const ratios = (measure: Measure) =>
     spread(of.runs.slice(0, pairs).map((run, i) => measure(run) / measure(to.runs[i])));
   const { contender: { model, on }, setting } = of, costs = ratios(cost);
+  const found = ratios(measure);
+  // A server that served nobody has a rate of 0.
+  if (![found.low, found.high].every((ratio) => ratio > 0 && isFinite(ratio))) return null;
   const against = title(to.contender) === title(of.contender) ? settingText(to.setting) : title(to.contender);
-  return { model, on, setting, against, ratio: ratios(measure), cost: isFinite(costs.median) ? costs : null };
+  return { model, on, setting, against, ratio: found, cost: isFinite(costs.median) ? costs : null };
 }
 
 function ratioText({ ratio }: Comparison): string {
@@ -610,7 +613,8 @@ async function compareSlow(): Promise<Experiment> {
     patience: 500,
     command: (setting) => modelCommand("blocking", on, setting)!.filter((_, i, all) => i < all.indexOf("--threads")),
   }));
-  const fair = contenders().filter(({ model }) => model !== "blocking");
+  // With as many threads as clients, blocking.ts is one of those that serve them all.
+  const fair = contenders();
   const outcomes = await takeTurns(
     [...fair, ...one].flatMap((contender) =>
       [0, 1].map((slow) => makeCase(contender, { connections, slow }, { latency: true }))
@@ -760,7 +764,7 @@ const columns: [head: string, value: (row: Row) => string][] = [
   ["p50", ({ latency }) => latency ? duration(latency[0]) : "-"],
   ["p99", ({ latency }) => latency ? duration(latency[1]) : "-"],
   ["p99.9", ({ latency }) => latency ? duration(latency[2]) : "-"],
-  ["1st reply", ({ firstReply }) => isFinite(firstReply) ? duration(firstReply) : "-"],
+  ["1st reply", ({ firstReply, served }) => isFinite(firstReply) && served > 0 ? duration(firstReply) : "-"],
   ["user s/M", ({ server }) => server ? factor(server.user) : "-"],
   ["system s/M", ({ server }) => server ? factor(server.system) : "-"],
   ["peak MB", ({ server }) => isFinite(server?.peak ?? NaN) ? factor(server!.peak) : "-"],
