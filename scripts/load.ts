@@ -688,7 +688,7 @@ async function measure(): Promise<LoadResult> {
   return result;
 }
 
-const sockets = await findSockets();
+const sockets = await findSockets().catch((error) => fail(`cannot connect to ${options.host}`, error));
 try {
   console.log(JSON.stringify(await measure()));
   process.exit(0);

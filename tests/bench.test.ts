@@ -100,7 +100,10 @@ for (const runtime of runtimes) {
     }
   });
 
-  check(`${name} load.ts: mistakes in the command line`, async () => {
+  check(`${name} load.ts: mistakes in the command line, a host that there isn't`, async () => {
+    const nowhere = await run(runtime, "load.ts", ["--host", "nowhere.invalid"]);
+    assertEquals([nowhere.code, nowhere.output], [1, []]);
+    assertMatch(nowhere.errors, /^load\.ts: [^\n]*\n$/);
     const { code, output, errors } = await run(runtime, "load.ts", ["--sockets", "x"]);
     assertEquals([code, output], [2, []]);
     assertMatch(errors, /^load\.ts: .*auto, uring, epoll.*\n$/);
