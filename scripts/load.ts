@@ -29,10 +29,9 @@ import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { explain, fail, parseOptions, usageError } from "./program.ts";
-import { explainRefusal, Ring } from "./ring.ts";
 import { connect, type Connection, READ, WRITE } from "./readiness.ts";
+import { explainRefusal, Ring } from "./ring.ts";
 import { Selector } from "./selector.ts";
-
 import * as sys from "./sys.ts";
 
 const options = parseOptions(

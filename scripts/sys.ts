@@ -252,7 +252,7 @@ export function mapped(fd: number, offset: number, size: number): Memory {
   return memoryAt(Number(address), size);
 }
 
-/** Memory that is a part of other memory. */
+/** Memory that is a part of other memory: `size` bytes of it, a multiple of 4. */
 export function part({ address }: Memory, offset: number, size: number): Memory {
   return memoryAt(address + offset, size);
 }
