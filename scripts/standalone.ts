@@ -68,6 +68,8 @@ const options = parseOptions(
   "SCRIPT [-- OPTION ...]",
 );
 
+/** What `chooseNames` has renamed, by the new name. */
+const originals = new Map<string, string>();
 const ts = await loadCompiler();
 
 const [script = "", ...givenValues] = options.operands;
@@ -298,8 +300,10 @@ function chooseNames(sources: Map<string, Source>): Renames {
     const own = new Map<string, string>();
     for (const declared of file.statements.flatMap(declaredNames)) {
       const prefix = name.replace(/\.ts$/, "");
-      if (taken.has(declared)) own.set(declared, prefix + declared[0].toUpperCase() + declared.slice(1));
-      else taken.add(declared);
+      if (taken.has(declared)) {
+        own.set(declared, prefix + declared[0].toUpperCase() + declared.slice(1));
+        originals.set(own.get(declared)!, declared);
+      } else taken.add(declared);
     }
     renames.set(name, own);
     // `sys.close` may stand where a local variable is called `close`.
@@ -434,10 +438,11 @@ function simplify(text: string): string {
       collapseInterface,
       inlineMethod,
       inlineFunction,
+      restoreNames,
       dropPrefix,
       unused,
     ]
-    : [fold, prune, neverGiven, mergeInterface, unused];
+    : [fold, prune, neverGiven, mergeInterface, unused, restoreNames];
   for (let round = 0; round < 500; round++) {
     const source = parse(text);
     let next = text;
@@ -1076,10 +1081,35 @@ function comment(node: Node): string {
   return node.getSourceFile().text.slice(startOf(node), node.getStart()).trim();
 }
 
+/** Gives a declaration its own name back when what it was mistaken for is gone. */
+function restoreNames({ file, mentions }: Source): Edit[][] {
+  const taken = identifiersIn(file);
+  const declared = file.statements.flatMap((statement): Node[] =>
+    ts.isVariableStatement(statement) ? [...statement.declarationList.declarations] : [statement]
+  );
+  return declared.flatMap((node) => {
+    const { name } = node as Declaration & { name?: Node };
+    const original = name && originals.get(name.getText());
+    return !original || taken.has(original) ? [] : [mentions(name).map((node) => rename(node, original))];
+  });
+}
+
+/** All names but those of members, which stand behind a dot or in a class or an object. */
+function identifiersIn(file: SourceFile): Set<string> {
+  const found = new Set<string>();
+  each(file, (node) => {
+    if (!ts.isIdentifier(node)) return;
+    const { parent } = node;
+    const isMember = (ts.isPropertyAccessExpression(parent) || ts.isClassElement(parent) || ts.isTypeElement(parent) ||
+      ts.isPropertyAssignment(parent)) && parent.name === node;
+    if (!isMember && !(ts.isQualifiedName(parent) && parent.right === node)) found.add(node.text);
+  });
+  return found;
+}
+
 /** Where there is one runtime, nothing needs to be called after it: `bunHandlers` becomes `handlers`. */
 function dropPrefix({ file, mentions }: Source): Edit[][] {
-  const taken = new Set<string>();
-  each(file, (node) => void (ts.isIdentifier(node) && taken.add(node.text)));
+  const taken = identifiersIn(file);
   return file.statements.filter(ts.isFunctionDeclaration).flatMap(({ name }) => {
     const [, first, rest] = name?.text.match(RegExp(`^${options.runtime}([A-Z])(\\w+)$`)) ?? [];
     const short = first && first.toLowerCase() + rest;
