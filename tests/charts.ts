@@ -190,12 +190,12 @@ function drawModels(result: Result): Chart {
       marginLeft: 90,
       x: {
         type: "log",
-        domain: [1000, 200_000],
+        domain: [3000, 300_000],
         label: "messages per second →",
         labelOffset: 36,
         grid: true,
         tickFormat: "~s",
-        ticks: [3000, 10_000, 30_000, 100_000],
+        ticks: [10_000, 30_000, 100_000],
       },
       y: { domain: order, label: null, tickSize: 0 },
       fx: { label: null, tickFormat: (value: number) => value === 1 ? "1 connection" : `${value} connections` },
@@ -217,7 +217,7 @@ function drawIdle(result: Result): Chart {
         a.setting.idle > b.setting.idle ? a : b
       )
     ).filter((row) => row !== undefined);
-    return apart(series.map((row) => ({ row, at: Math.log10(cost(row)) })), 0.08);
+    return apart(series.map((row) => ({ row, at: Math.log10(cost(row)) })), 0.11);
   });
   return {
     title: `Microseconds of CPU per message of ten active connections, beside up to ${last} silent ones`,
@@ -226,7 +226,14 @@ function drawIdle(result: Result): Chart {
       marginLeft: 60,
       marginRight: 80,
       x: { type: "point", label: "silent connections →", labelOffset: 36, padding: 0.2 },
-      y: { type: "log", label: null, grid: true, ticks: [3, 10, 30, 100, 300], tickFormat: "~s" },
+      y: {
+        type: "log",
+        domain: [3, 1000],
+        label: null,
+        grid: true,
+        ticks: [3, 10, 30, 100, 300, 1000],
+        tickFormat: "~s",
+      },
       fx: { label: null, domain: runtimesIn(rows), tickFormat: (on: string) => names[on] },
       marks: [
         Plot.line(rows, {
@@ -298,7 +305,7 @@ function drawRatios(title: string): (result: Result) => Chart {
       legend: runtimesIn(comparisons),
       options: {
         height: 80 + comparisons.length * 22,
-        marginLeft: 250,
+        marginLeft: 280,
         x: { label: "times as many →", labelOffset: 36, grid: true },
         y: { label: null, domain: comparisons.map(place), tickSize: 0 },
         marks: [
@@ -328,7 +335,7 @@ function drawThreads(result: Result): Chart {
         label: null,
         grid: true,
         tickFormat: "~s",
-        domain: [10, 100_000],
+        domain: [10, 300_000],
         ticks: [10, 100, 1000, 10_000, 100_000],
       },
       y: { domain: rows.map(place), label: null, tickSize: 0 },
