@@ -5,13 +5,13 @@
  * `listen` and `connect` are all that a script calls. Below them stand three
  * adapters that don't know of one another: read the one for your runtime.
  *
- * | step    | Deno                | Bun                      | Node                 |
- * | ------- | ------------------- | ------------------------ | -------------------- |
- * | listen  | `Deno.listen`       | `Bun.listen`             | `net.createServer`   |
- * | accept  | `listener.accept()` | the `open` callback      | `"connection"` event |
- * | recv    | `conn.read()`       | the `data` callback      | `"data"` event       |
- * | send    | `conn.write()`      | `socket.write()`, `drain` | `socket.write()`    |
- * | connect | `Deno.connect`      | `Bun.connect`            | `net.connect`        |
+ * | step    | Deno                | Bun                       | Node                 |
+ * | ------- | ------------------- | ------------------------- | -------------------- |
+ * | listen  | `Deno.listen`       | `Bun.listen`              | `net.createServer`   |
+ * | accept  | `listener.accept()` | the `open` callback       | `"connection"` event |
+ * | recv    | `conn.read()`       | the `data` callback       | `"data"` event       |
+ * | send    | `conn.write()`      | `socket.write()`, `drain` | `socket.write()`     |
+ * | connect | `Deno.connect`      | `Bun.connect`             | `net.connect`        |
  *
  * Its calls wait, as those of blocking sockets do, with `await`. Those that don't are in readiness.ts.
  */
@@ -87,8 +87,10 @@ export const connect: (address: Address) => Promise<Connection> = {
   node: nodeConnect,
 }[runtime];
 
+/** What `recv` returns when the other end has nothing more to send. */
 export const END_OF_STREAM = new Uint8Array(0);
 
+/** Says in the log why an accept has failed, which costs that one connection and nothing else. */
 export function acceptFailed(error: unknown): void {
   log("error", 0, "accept:", explain(error));
 }

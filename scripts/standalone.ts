@@ -4,13 +4,14 @@
  *
  * With `--runtime` one adapter is kept, and what is left is folded until it reads as if written for that runtime:
  * decided conditions go, a name that stood for a choice becomes the thing chosen, an interface with one
- * implementation becomes that class.
+ * implementation becomes that class. With `--plain`, for a text, options are folded too: they become constants.
  *
  * All of it happens on the syntax tree. A pass looks at the program and notes its edits to the text; the next one
  * parses again, until nobody finds anything to do. Editing the text keeps comments and blank lines where they are.
  *
  *   deno run -A scripts/standalone.ts pool                          one file for all runtimes
  *   deno run -A scripts/standalone.ts tasks --runtime bun --output echo.ts
+ *   deno run -A scripts/standalone.ts tasks --runtime bun --plain -- --port 8080 --messages 0
  */
 
 import { spawnSync } from "node:child_process";
