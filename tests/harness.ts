@@ -48,7 +48,12 @@ const scripts = path.join(path.dirname(fileURLToPath(import.meta.url)), "..", "s
  */
 const { FORM } = process.env;
 const copies = FORM ? mkdtempSync(path.join(os.tmpdir(), "standalone-")) : "";
-if (copies) process.on("exit", () => rmSync(copies, { recursive: true, force: true }));
+if (copies) {
+  const remove = () => rmSync(copies, { recursive: true, force: true });
+  process.on("exit", remove);
+  // Where Deno runs tests, that is not heard of.
+  globalThis.addEventListener?.("unload", remove);
+}
 
 /** Where a script is, or its copy in one piece, which is made when it is first asked for. */
 function locate(script: string, runtime: Runtime): string {
