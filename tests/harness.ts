@@ -55,10 +55,13 @@ if (copies) {
   globalThis.addEventListener?.("unload", remove);
 }
 
+/** These start or read the other scripts, and have no copies. */
+const tools = ["bench.ts", "load.ts", "standalone.ts"];
+
 /** Where a script is, or its copy in one piece, which is made when it is first asked for. */
 function locate(script: string, runtime: Runtime): string {
   const original = path.join(scripts, script);
-  if (!copies) return original;
+  if (!copies || tools.includes(script)) return original;
   const copy = path.join(copies, FORM === "own" ? runtime.name : "all", script);
   if (existsSync(copy)) return copy;
   mkdirSync(path.dirname(copy), { recursive: true });
