@@ -135,7 +135,7 @@ async function loop(): Promise<void> {
     serve(connection);
   }
 
-  /** The task. It never throws: an error ends this connection and no other. */
+  /** The task, which never throws: an error ends this connection and no other. */
   async function serve(connection: Connection): Promise<void> {
     const { id } = connection;
     log("accept", id, connection.peer);

@@ -156,7 +156,7 @@ class DenoConnection implements Connection {
       const length = await this.#conn.read(this.#buffer);
       return this.#buffer.subarray(0, length ?? 0);
     } catch (error) {
-      if (this.#closed) return END_OF_STREAM;
+      if (this.#closed) return this.#buffer.subarray(0, 0);
       throw error;
     }
   }
@@ -205,8 +205,6 @@ class Queue<T extends object> {
   }
 }
 
-const SENT = Promise.resolve();
-
 /** So many pieces may wait for `recv`. With more, the socket is not read from, and the client has to wait. */
 const QUEUE_LENGTH = 8;
 
@@ -237,8 +235,8 @@ function bunHandlers(open: (socket: Bun.Socket<BunConnection>) => void): Bun.Soc
     data: (socket, data) => socket.data.arrived(data),
     drain: (socket) => socket.data.onDrained(),
     end: (socket) => socket.data.ended(),
-    error: (socket, error) => socket.data.failed(error),
-    close: (socket, error) => error ? socket.data.failed(error) : socket.data.ended(),
+    error: (socket, error) => socket.data.ended(error),
+    close: (socket, error) => socket.data.ended(error),
   };
 }
 
@@ -249,19 +247,20 @@ class BunServer implements Server {
   #accepted = 0;
 
   constructor({ host, port, reusePort }: ListenOptions) {
-    const options: Bun.TCPSocketListenOptions<BunConnection> & { reusePort?: boolean } = {
+    const listener = Bun.listen<BunConnection>({
       hostname: host,
       port,
-      reusePort,
+      // Bun's types don't know this one.
+      ...{ reusePort },
       // Without it the client's end of stream would close the socket, and replies not yet sent were lost.
       allowHalfOpen: true,
       socket: bunHandlers((socket) => {
         socket.data = new BunConnection(socket, ++this.#accepted);
         if (!bunTurnsAway(socket)) this.#clients.push(socket.data);
       }),
-    };
-    this.#listener = Bun.listen(options);
-    this.port = this.#listener.port;
+    });
+    this.#listener = listener;
+    this.port = listener.port;
   }
 
   accept(): Promise<Connection> {
@@ -307,13 +306,9 @@ class BunConnection implements Connection {
     if (this.#received.length === QUEUE_LENGTH) this.#socket.pause();
   }
 
-  ended(): void {
-    this.#received.push(END_OF_STREAM);
-    this.onDrained();
-  }
-
-  failed(error: unknown): void {
-    this.#received.fail(error);
+  ended(error?: unknown): void {
+    if (error) this.#received.fail(error);
+    else this.#received.push(END_OF_STREAM);
     this.onDrained();
   }
 
@@ -325,7 +320,7 @@ class BunConnection implements Connection {
   send(data: Uint8Array): Promise<void> {
     const sent = this.#socket.write(data);
     // Not an async function: nearly always all of it goes at once, and this is cheaper.
-    if (sent === data.length) return SENT;
+    if (sent === data.length) return Promise.resolve();
     if (sent < 0) return Promise.reject(new Error("the connection is closed"));
     // What it doesn't take, Bun does not keep: the rest is ours to send again once it has drained.
     return new Promise<void>((resolve) => this.onDrained = resolve).then(() => this.send(data.subarray(sent)));
@@ -427,7 +422,7 @@ class NodeConnection implements Connection {
 
   send(data: Uint8Array): Promise<void> {
     this.#socket.write(data);
-    if (this.#socket.writableLength === 0) return SENT;
+    if (this.#socket.writableLength === 0) return Promise.resolve();
     // Node takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone.
     return new Promise((resolve, reject) => this.#socket.write("", (error) => error ? reject(error) : resolve()));
   }

@@ -46,7 +46,7 @@ for (;;) {
   serve(connection);
 }
 
-/** The task. It never throws: an error ends this connection and no other. */
+/** The task, which never throws: an error ends this connection and no other. */
 async function serve(connection: Connection): Promise<void> {
   const { id } = connection;
   log("accept", id, connection.peer);
