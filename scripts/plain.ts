@@ -1,26 +1,22 @@
 // SPDX-License-Identifier: MIT
 /**
- * What `standalone.ts --plain` puts in the place of the functions of program.ts that are called the same: as much as a
- * reader needs in order to follow what happens. No script imports it.
+ * What standalone.ts puts in the place of what is called the same in program.ts, where a copy is for a text: as much
+ * as a reader needs in order to follow what happens. A `const` is put in the place of its calls. No script imports it.
  */
 
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { inspect } from "node:util";
-import { formatAddress, threadName } from "./program.ts";
-
-/** Says that the server is ready. */
-export function ready(host: string, port: number): void {
-  writeSync(1, `listening on ${formatAddress(host, port)}\n`);
-}
+import { threadName } from "./program.ts";
 
 /** Prints an event: thread, what happens, the number of the connection, and details. */
-export function log(event: string, id: number, ...details: (string | number | Uint8Array)[]): void {
+export function log(event: string, id: number, ...details: unknown[]): void {
   const shown = details.map((detail) =>
-    typeof detail === "object" ? inspect(new TextDecoder().decode(detail.subarray(0, 60))) : detail
+    detail instanceof Uint8Array ? inspect(new TextDecoder().decode(detail.subarray(0, 60))) : detail
   );
+  const words = [threadName, event, ...(id ? [`#${id}`] : []), ...shown];
   // At once: what a thread gives to console.log before it blocks would be held back.
-  writeSync(1, [threadName, event, ...id ? [`#${id}`] : [], ...shown].join(" ") + "\n");
+  writeSync(1, words.join(" ") + "\n");
 }
 
 /** Ends the process with a line that says what failed, and why. */
@@ -29,10 +25,10 @@ export function fail(what: string, why: unknown): never {
   process.exit(1);
 }
 
-/** What an error says. */
-export function explain(error: unknown): string {
-  return (error as Error).message;
-}
+export const ready = (host: string, port: number) => console.log(`listening on ${host}:${port}`);
+export const formatAddress = (host: string | undefined, port: number | undefined) => `${host}:${port}`;
+export const explain = (error: unknown) => (error as Error).message;
+export const errorCode = (error: unknown) => (error as { code?: string }).code;
 
 /** Nothing: the system ends the process, and closes what is open. */
 export function onStop(_close: () => void): void {}

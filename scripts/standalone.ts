@@ -2,16 +2,16 @@
 /**
  * Prints a script in one piece: itself first, then the parts of the modules beside it that it really uses.
  *
- * With `--runtime` one adapter is kept, and what is left is folded until it reads as if written for that runtime:
- * decided conditions go, a name that stood for a choice becomes the thing chosen, an interface with one
- * implementation becomes that class. With `--plain`, for a text, options are folded too: they become constants.
+ * With `--runtime` it is for a text about that runtime: one adapter is kept, options become constants, and what is
+ * left is folded until it reads as if written so. Decided conditions go, a name that stood for a choice becomes the
+ * thing chosen, an interface with one implementation becomes that class. `--whole` keeps all that the script can do.
  *
  * All of it happens on the syntax tree. A pass looks at the program and notes its edits to the text; the next one
  * parses again, until nobody finds anything to do. Editing the text keeps comments and blank lines where they are.
  *
  *   deno run -A scripts/standalone.ts pool                          one file for all runtimes
  *   deno run -A scripts/standalone.ts tasks --runtime bun --output echo.ts
- *   deno run -A scripts/standalone.ts tasks --runtime bun --plain -- --port 8080 --messages 0
+ *   deno run -A scripts/standalone.ts tasks --runtime bun -- --port 8080 --messages 0
  */
 
 import { spawnSync } from "node:child_process";
@@ -50,7 +50,7 @@ import { fail, parseOptions, runtime, usageError } from "./program.ts";
 const runtimes = ["deno", "bun", "node"];
 /** They start the other scripts, read them, or measure them: a copy alone would be of no use. */
 const tools = ["bench.ts", "load.ts", "standalone.ts"];
-/** With `--plain`, the functions in the first take the place of those in the second. */
+/** In a copy for a text, what is in the first takes the place of what is in the second. */
 const PLAIN = "plain.ts", REPLACED = "program.ts";
 const folder = dirname(fileURLToPath(import.meta.url));
 
@@ -62,8 +62,8 @@ const options = parseOptions(
   "Prints a script and what it imports as one file that runs on its own.",
   "deno run -A scripts/standalone.ts tasks --runtime deno",
   {
-    runtime: ["", "keep the part for one runtime alone: deno, bun or node"],
-    plain: [false, "with --runtime: for a text, constants instead of options and the shortest log"],
+    runtime: ["", "deno, bun or node: for a text about it, with constants instead of options"],
+    whole: [false, "with --runtime: keep the options, and all else that the script can do"],
     output: ["", "file to write; standard output unless given"],
   },
   "SCRIPT [-- OPTION ...]",
@@ -80,8 +80,10 @@ if (options.runtime && !runtimes.includes(options.runtime)) {
   usageError(`unknown runtime "${options.runtime}"; known are ${runtimes.join(", ")}`);
 }
 
-if (options.plain && !options.runtime) usageError("--plain needs --runtime");
-if (givenValues.length > 0 && !options.plain) usageError("options for the script need --plain");
+if (options.whole && !options.runtime) usageError("--whole needs --runtime: without it a script is whole");
+/** Whether options become constants. */
+const plain = options.runtime !== "" && !options.whole;
+if (givenValues.length > 0 && !plain) usageError("options for the script need --runtime, and not --whole");
 
 const { header, body } = merge(`${script}.ts`);
 const result = format(`${adapt(header)}\n\n${layOut(adapt(simplify(body)))}`);
@@ -252,7 +254,7 @@ type Imports = Map<string, Map<string, string>>;
 /** Puts a script and what it imports into one text: the script, `debugger` as a mark, the modules. */
 function merge(script: string): { header: string; body: string } {
   const sources = new Map<string, Source>();
-  const shorter = options.plain ? read(PLAIN) : "";
+  const shorter = plain ? read(PLAIN) : "";
   const replaced = new Set(shorter && parse(shorter).file.statements.flatMap(declaredNames));
   visit(script);
   if (shorter) visit(PLAIN);
@@ -428,7 +430,7 @@ function rename(mention: Identifier, name: string): Edit {
 function simplify(text: string): string {
   const passes = options.runtime
     ? [
-      ...options.plain ? [setOptions, dropOptions, skipCalls] : [],
+      ...plain ? [setOptions, dropOptions, skipCalls, dropCatch, inlineArrow] : [],
       fold,
       prune,
       neverGiven,
@@ -471,7 +473,7 @@ function constant(source: Source, node: Expression): { value: string | number | 
       source.checker.getSymbolAtLocation(node)?.valueDeclaration;
     return declaration && isRuntime(declaration) ? { value: options.runtime } : undefined;
   }
-  if (ts.isPropertyAccessExpression(node) && options.plain) {
+  if (ts.isPropertyAccessExpression(node) && plain) {
     const value = optionOf(source, node);
     return value && constant(source, value);
   }
@@ -564,6 +566,8 @@ function fold(source: Source): Edit[][] {
       const value = known(node.expression);
       const start = ts.isTemplateHead(node.parent.getChildAt(0)) ? node.expression.getFullStart() - 2 : node.pos - 2;
       if (value) edits.push({ pos: start, end: node.literal.getStart() + 1, text: String(value.value) });
+    } else if (ts.isSpreadAssignment(node) && isEmptyObject(node.expression)) {
+      edits.push(...removeFromList(node.parent.properties, (property) => property === node));
     } else if (ts.isPropertyAssignment(node) && node.initializer.getText() === "undefined") {
       edits.push(...removeFromList(node.parent.properties, (property) => property === node));
     } else if (ts.isIdentifier(node) && !isRuntime(node.parent) && known(node)?.value) {
@@ -573,6 +577,10 @@ function fold(source: Source): Edit[][] {
     }
   });
   return [edits];
+}
+
+function isEmptyObject(node: Node): boolean {
+  return ts.isObjectLiteralExpression(node) && node.properties.length === 0;
 }
 
 /** Whether what stands after a statement is never reached. */
@@ -685,6 +693,15 @@ function prune({ file, checker }: Source): Edit[][] {
     else if (!declarations || declarations.some((node) => node.getSourceFile() === file)) reachName(name);
   }
 
+  /** Whether a variable or field is declared to be of a type that is not in the text, such as `Deno.TcpConn`. */
+  function isForeign(node: Expression): boolean {
+    const declaration = checker.getSymbolAtLocation(node)?.valueDeclaration;
+    let type: Node | undefined = (declaration as Declaration & { type?: Node } | undefined)?.type;
+    if (type && ts.isTypeReferenceNode(type)) type = type.typeName;
+    while (type && ts.isQualifiedName(type)) type = type.left;
+    return type !== undefined && ts.isIdentifier(type) && !checker.getSymbolAtLocation(type)?.declarations;
+  }
+
   /** Whether a member is of a class that extends or implements nothing, and that no other class extends. */
   function isOfLoneClass({ parent }: Node): boolean {
     return ts.isClassDeclaration(parent) && !parent.heritageClauses && !bases.has(parent);
@@ -703,7 +720,7 @@ function prune({ file, checker }: Source): Edit[][] {
     if (ts.isPropertyAccessExpression(node)) {
       const meaning = checker.getSymbolAtLocation(node.name);
       if (ts.isPrivateIdentifier(node.name)) meaning?.declarations?.forEach(reachMember);
-      else reachProperty(node.name.text, meaning);
+      else if (meaning || !isForeign(node.expression)) reachProperty(node.name.text, meaning);
       return visit(node.expression);
     }
     if (ts.isBindingElement(node) && ts.isObjectBindingPattern(node.parent)) {
@@ -711,6 +728,12 @@ function prune({ file, checker }: Source): Edit[][] {
       reachProperty(name, checker.getTypeAtLocation(node.parent).getProperty(name));
     } else if (ts.isPropertySignature(node) || ts.isMethodSignature(node)) {
       reachName(node.name.getText());
+    } else if (ts.isCallExpression(node) && !checker.getSymbolAtLocation(node.expression)) {
+      // Who knows what a runtime's function reads of an object that it gets?
+      const properties = node.arguments.flatMap((argument) => checker.getTypeAtLocation(argument).getProperties());
+      properties.filter(({ declarations }) => declarations?.some(ts.isPropertySignature)).forEach(({ name }) =>
+        reachName(name)
+      );
     } else if (ts.isObjectLiteralExpression(node)) {
       const isTarget = ts.isBinaryExpression(node.parent) && node.parent.left === node;
       const type = isTarget ? checker.getTypeAtLocation(node.parent.right) : checker.getContextualType(node);
@@ -1045,6 +1068,52 @@ function skipCalls(source: Source): Edit[][] {
   return [edits];
 }
 
+/** Removes a `catch` that only words the error and ends the process: uncaught it does that too. */
+function dropCatch({ file, checker }: Source): Edit[][] {
+  const edits: Edit[] = [];
+  const onlyFails = (handler: Node | undefined): boolean => {
+    if (!handler) return false;
+    if (ts.isArrowFunction(handler)) {
+      return ts.isCallExpression(handler.body) && handler.body.expression.getText() === "fail";
+    }
+    const variable = ts.isIdentifier(handler) && checker.getSymbolAtLocation(handler)?.valueDeclaration;
+    return Boolean(variable) && ts.isVariableDeclaration(variable as Node) &&
+      onlyFails((variable as Declaration & { initializer?: Node }).initializer);
+  };
+  each(file, (node) => {
+    if (!ts.isCallExpression(node) || !ts.isPropertyAccessExpression(node.expression)) return;
+    const { name, expression: promise } = node.expression;
+    if (name.text === "catch" && onlyFails(node.arguments[0])) {
+      edits.push({ pos: promise.end, end: node.end, text: "" });
+    }
+  });
+  return [edits];
+}
+
+/** Puts what a function at module level evaluates in the place of its calls, if it is a `const` and they are simple. */
+function inlineArrow(source: Source): Edit[][] {
+  const changes: Edit[][] = [];
+  for (const statement of source.file.statements) {
+    if (!ts.isVariableStatement(statement)) continue;
+    const [{ name, initializer: arrow }] = statement.declarationList.declarations;
+    if (!arrow || !ts.isArrowFunction(arrow) || ts.isBlock(arrow.body)) continue;
+    const { body, parameters } = arrow, calls = source.mentions(name).filter((mention) => mention !== name);
+    const texts = calls.map(({ parent: call }) => {
+      if (!ts.isCallExpression(call) || !calls.includes(call.expression as Identifier)) return undefined;
+      const edits = parameters.map((parameter, i) => substitute(source, parameter, call.arguments[i].getText()));
+      if (edits.some(({ length }, i) => length !== 1 && hasEffect(call.arguments[i]))) return undefined;
+      const from = body.getStart();
+      const text = apply(
+        body.getText(),
+        edits.flat().map((edit) => ({ ...edit, pos: edit.pos - from, end: edit.end - from })),
+      );
+      return replace(call, parenthesized(body, call).startsWith("(") && !text.startsWith("(") ? `(${text})` : text);
+    });
+    if (texts.every((edit) => edit !== undefined)) changes.push([remove(statement), ...texts]);
+  }
+  return changes;
+}
+
 // ---------------------------------------------------------------- one implementation left
 
 /** `const listen = denoListen`: the function takes the name, and the comment, that everybody knows it by. */
@@ -1348,7 +1417,7 @@ function adapt(text: string): string {
     if (pos < from) continue;
     const comment = text.slice(pos, end).replaceAll("scripts/", "");
     const kept = options.runtime ? forRuntime(comment) : comment;
-    edits.push({ pos, end, text: options.plain ? shorten(kept) : kept });
+    edits.push({ pos, end, text: plain ? shorten(kept) : kept });
     from = end;
   }
   return apply(text, edits);

@@ -17,6 +17,7 @@ import {
   serve,
   sleep,
   until,
+  whole,
   windows,
 } from "./harness.ts";
 import { type Model, models } from "./models.ts";
@@ -46,6 +47,9 @@ function contract(runtime: Runtime, model: Model): void {
     const sent = Buffer.concat(many);
     assertEquals(Buffer.compare(await client.receive(sent.length), sent), 0, "many messages at once");
     client.close();
+    // The whole of 127.0.0.0/8 is this machine.
+    const elsewhere = linux ? await Client.connect(server.port, "127.0.0.2").catch(({ code }) => code) : "ECONNREFUSED";
+    assertEquals(elsewhere, "ECONNREFUSED", "it listens on the address that it was given, and no other");
   }, quiet);
 
   serving("64 MiB to a slow reader, who has shut down its side", async (server) => {
@@ -124,27 +128,12 @@ function contract(runtime: Runtime, model: Model): void {
     const next = await Client.connect(server.port);
     assert(await next.echo("next"));
     next.close();
-    await server.line(/ error #\d+ .*(ECONNRESET|EPIPE)/);
+    await server.line(whole ? / error #\d+ .*(ECONNRESET|EPIPE)/ : / error #\d+ /);
     const accepted = () => server.output.filter((line) => / accept #/.test(line)).length;
     const closed = () => server.output.filter((line) => / close #/.test(line)).length;
     assert(await until(() => closed() === accepted()), "every accepted connection is closed");
     assertEquals(server.errors, "");
   });
-
-  serving("a silent connection is closed after --idle, a busy one is not", async (server) => {
-    const busy = await Client.connect(server.port);
-    const silent = clients > 1 ? await Client.connect(server.port) : null;
-    for (let i = 0; i < 12; i++) {
-      assert(await busy.echo("tick"));
-      await sleep(200);
-    }
-    if (silent) assertEquals(await silent.end(0.5), "end");
-    assertEquals(busy.ended, null);
-    assertEquals(await busy.end(4), "end");
-    await server.line(/ idle #\d+ /);
-    silent?.close();
-    busy.close();
-  }, ["--idle", "1"]);
 
   serving("--messages closes after as many exchanges", async (server) => {
     const client = await Client.connect(server.port);
@@ -154,35 +143,12 @@ function contract(runtime: Runtime, model: Model): void {
     client.close();
   }, ["--messages", "2"]);
 
-  serving("the log can't be forged", async (server) => {
-    const client = await Client.connect(server.port);
-    assert(await client.echo('\x1b[2J\r\n  99.9 main accept #9 "\u202e\0' + "x".repeat(500)));
-    client.close();
-    await server.line(/ close #1/);
-    // deno-lint-ignore no-control-regex
-    for (const line of server.output) assert(!/[\0-\x1f\x7f-\x9f\u202e]/.test(line), JSON.stringify(line));
-    const recv = await server.line(/ recv #1 /);
-    assertMatch(recv, /recv #1 \d+ "\\u001b\[2J\\r\\n {2}99\.9 main accept #9 \\"\\u\{202e\}\\u0000x*"\.\.\.$/);
-    assert(recv.length < 130, "long messages are cut");
-  });
-
-  for (const signal of windows ? [] : ["SIGINT", "SIGTERM"] as const) {
-    serving(`${signal} with open connections: exit 0 within a second, and the port is free`, async (server) => {
-      const open = [];
-      for (let i = 0; i < 5; i++) open.push(await Client.connect(server.port));
-      assert(await open[0].echo("hello"));
-      assertEquals(await server.stop(signal, 1), 0);
-      assertEquals(server.errors, "");
-      assert(await open[0].end() !== null);
-      for (const client of open) client.close();
-      await serve(runtime, script, ["--port", String(server.port)], async () => {});
-    });
-  }
-
   if (linux) {
     serving(
       "out of descriptors: no spin, no exit, and served again when some are free",
       async (server) => {
+        // A moment after its start Deno sets up signals, unless the script has, and ends if there's no descriptor left.
+        if (!whole) await sleep(1000);
         const crowd = Array.from({ length: 200 }, () => new Client(server.port));
         for (const client of crowd) client.read();
         await sleep(1500);
@@ -252,6 +218,62 @@ function contract(runtime: Runtime, model: Model): void {
     }, quiet);
   }
 
+  check(`${title}: IPv6`, async (t) => {
+    // A machine may have none.
+    if (spawnSync("sh", ["-c", "grep -q 1$ /proc/net/if_inet6"]).status !== 0) return t.skip("no IPv6 here");
+    await serve(runtime, script, [...args, "--host", "::1"], async (server) => {
+      if (whole) assertMatch(server.output[0], /^listening on \[::1\]:\d+$/);
+      const client = await Client.connect(server.port, "::1");
+      assert(await client.echo("hello"));
+      client.close();
+      const accepted = await server.line(/ accept #1/);
+      if (whole) assertMatch(accepted, /\[::1\]:\d+$/);
+    });
+  });
+
+  // The rest is about options, the log, and how a script ends, which a copy for a text has cut down.
+  if (!whole) return;
+
+  serving("a silent connection is closed after --idle, a busy one is not", async (server) => {
+    const busy = await Client.connect(server.port);
+    const silent = clients > 1 ? await Client.connect(server.port) : null;
+    for (let i = 0; i < 12; i++) {
+      assert(await busy.echo("tick"));
+      await sleep(200);
+    }
+    if (silent) assertEquals(await silent.end(0.5), "end");
+    assertEquals(busy.ended, null);
+    assertEquals(await busy.end(4), "end");
+    await server.line(/ idle #\d+ /);
+    silent?.close();
+    busy.close();
+  }, ["--idle", "1"]);
+
+  serving("the log can't be forged", async (server) => {
+    const client = await Client.connect(server.port);
+    assert(await client.echo('\x1b[2J\r\n  99.9 main accept #9 "\u202e\0' + "x".repeat(500)));
+    client.close();
+    await server.line(/ close #1/);
+    // deno-lint-ignore no-control-regex
+    for (const line of server.output) assert(!/[\0-\x1f\x7f-\x9f\u202e]/.test(line), JSON.stringify(line));
+    const recv = await server.line(/ recv #1 /);
+    assertMatch(recv, /recv #1 \d+ "\\u001b\[2J\\r\\n {2}99\.9 main accept #9 \\"\\u\{202e\}\\u0000x*"\.\.\.$/);
+    assert(recv.length < 130, "long messages are cut");
+  });
+
+  for (const signal of windows ? [] : ["SIGINT", "SIGTERM"] as const) {
+    serving(`${signal} with open connections: exit 0 within a second, and the port is free`, async (server) => {
+      const open = [];
+      for (let i = 0; i < 5; i++) open.push(await Client.connect(server.port));
+      assert(await open[0].echo("hello"));
+      assertEquals(await server.stop(signal, 1), 0);
+      assertEquals(server.errors, "");
+      assert(await open[0].end() !== null);
+      for (const client of open) client.close();
+      await serve(runtime, script, ["--port", String(server.port)], async () => {});
+    });
+  }
+
   check(`${title}: a mistake in the command line is one line and exit code 2`, async () => {
     for (
       const mistake of [["--port", "x"], ["--port", "65536"], ["--nonsense"], ["operand"], ["--idle"], ["--port=-1"]]
@@ -282,16 +304,4 @@ function contract(runtime: Runtime, model: Model): void {
         assertMatch(unknown.errors, new RegExp(`^${script}: .*no-such-host\\.invalid.*\n$`));
       }),
   );
-
-  check(`${title}: IPv6`, async (t) => {
-    // A machine may have none.
-    if (spawnSync("sh", ["-c", "grep -q 1$ /proc/net/if_inet6"]).status !== 0) return t.skip("no IPv6 here");
-    await serve(runtime, script, [...args, "--host", "::1"], async (server) => {
-      assertMatch(server.output[0], /^listening on \[::1\]:\d+$/);
-      const client = await Client.connect(server.port, "::1");
-      assert(await client.echo("hello"));
-      client.close();
-      assertMatch(await server.line(/ accept #1/), /\[::1\]:\d+$/);
-    });
-  });
 }

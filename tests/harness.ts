@@ -44,9 +44,13 @@ const scripts = path.join(path.dirname(fileURLToPath(import.meta.url)), "..", "s
 
 /**
  * With FORM=all the suite runs what `standalone.ts` prints instead of the scripts, from a folder with nothing else in it;
- * with FORM=own what it prints for the runtime under test.
+ * with FORM=own what it prints for the runtime under test, whole; with FORM=short what it prints for that runtime and a
+ * text, where the options are constants.
  */
 const { FORM } = process.env;
+if (FORM && !["all", "own", "short"].includes(FORM)) raise(`FORM is "${FORM}"; there are all, own and short`);
+/** Whether what is tested keeps to the whole contract: a copy for a text has no command line, and just any log. */
+export const whole = FORM !== "short";
 const copies = FORM ? mkdtempSync(path.join(os.tmpdir(), "standalone-")) : "";
 if (copies) {
   const remove = () => rmSync(copies, { recursive: true, force: true });
@@ -58,17 +62,20 @@ if (copies) {
 /** These start or read the other scripts, and have no copies. */
 const tools = ["bench.ts", "load.ts", "standalone.ts"];
 
-/** Where a script is, or its copy in one piece, which is made when it is first asked for. */
-function locate(script: string, runtime: Runtime): string {
+/** Where a script is, or its copy in one piece, which is made when it is first asked for; and the options it is given. */
+function locate(script: string, args: string[], runtime: Runtime): string[] {
   const original = path.join(scripts, script);
-  if (!copies || tools.includes(script)) return original;
-  const copy = path.join(copies, FORM === "own" ? runtime.name : "all", script);
-  if (existsSync(copy)) return copy;
+  if (!copies || tools.includes(script)) return [original, ...args];
+  const folder = FORM === "all" ? "all" : whole ? runtime.name : `${runtime.name}${args.join("")}`;
+  const copy = path.join(copies, folder, script), command = whole ? [copy, ...args] : [copy];
+  if (existsSync(copy)) return command;
   mkdirSync(path.dirname(copy), { recursive: true });
-  const own = FORM === "own" ? ["--runtime", runtime.name] : [];
-  const args = [path.join(scripts, "standalone.ts"), path.basename(script, ".ts"), ...own, "--output", copy];
-  const { status, stderr } = spawnSync("deno", ["run", "-A", ...args], { encoding: "utf8" });
-  return status === 0 ? copy : raise(`standalone.ts ${args.slice(1).join(" ")}: ${stderr}`);
+  const form = FORM === "all" ? [] : ["--runtime", runtime.name, ...whole ? ["--whole"] : []];
+  const made = [path.basename(script, ".ts"), ...form, "--output", copy, ...whole ? [] : ["--", ...args]];
+  const { status, stderr } = spawnSync("deno", ["run", "-A", path.join(scripts, "standalone.ts"), ...made], {
+    encoding: "utf8",
+  });
+  return status === 0 ? command : raise(`standalone.ts ${made.join(" ")}: ${stderr}`);
 }
 
 /** Whether a runtime has the FFI that the system-call scripts need: Node got it in version 26. */
@@ -101,8 +108,8 @@ export class Script {
   #changed = () => {};
 
   constructor(runtime: Runtime, script: string, args: string[], options: StartOptions = {}) {
-    const file = options.folder ? path.join(options.folder, script) : locate(script, runtime);
-    let command = [...runtime.command, file, ...args];
+    const given = options.folder ? [path.join(options.folder, script), ...args] : locate(script, args, runtime);
+    let command = [...runtime.command, ...given];
     if (options.descriptors) {
       command = ["sh", "-c", `ulimit -n ${options.descriptors}; exec "$@"`, "sh", ...command];
     }
