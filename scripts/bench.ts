@@ -304,7 +304,7 @@ async function runClient(program: string, setting: Setting, port: string, pid: n
   const { rate, generator, user, system } = JSON.parse(output.out);
   const server = { load: user + system, user: user / rate * 1e6, system: system / rate * 1e6 };
   return {
-    ...{ served: connections, rate, firstReply: NaN, latency: null, sockets: "epoll", generator, backlog: NaN },
+    ...{ served: connections, rate, firstReply: NaN, latency: null, sockets: "uring", generator, backlog: NaN },
     server: { ...server, peak: NaN, perConnection: NaN, threads: 1 },
   };
 }

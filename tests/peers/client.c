@@ -3,34 +3,46 @@
 // cc -O2 client.c -o client; ./client PORT CONNECTIONS SIZE INFLIGHT MILLISECONDS PID
 //
 // Every connection has INFLIGHT messages of SIZE bytes on their way and answers each reply with the next message. What
-// comes back is checked. The result is a line of JSON: messages per second, and CPU seconds per second, of this process
-// and of the server, whose PID it gets: in its program and in the kernel.
+// comes back is checked. It uses io_uring(7), since a client with a system call for each message costs as much as the
+// server, and measures itself; for the same reason it waits a little for several replies. The result is a line of JSON:
+// messages per second, and CPU seconds per second, of this process and of the server, whose PID it gets: in its program
+// and in the kernel.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <linux/io_uring.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 1024, BUFFER = 65536, PERIOD = 65521 };
+enum { ENTRIES = 4096, BUFFER = 65536, PERIOD = 65521, SEND = 0, RECV = 1 };
 
 // How far a connection has come, in bytes: what should have been sent, what was, what has come back.
 struct connection {
-  int fd;
+  int fd, sending;
   unsigned long start, due, sent, received;
+  unsigned char *buffer;
 };
 
 // PERIOD random bytes, and again their beginning, so that no piece has a gap. A prime, as message sizes aren't.
 static unsigned char table[PERIOD + BUFFER];
-static int epoll, connections, size, inflight;
+static int connections, size, inflight, buffer_size;
 static unsigned long messages;
+static struct connection *all;
+
+// The rings, as io_uring_setup(2) lays them out.
+static int ring;
+static unsigned *sq_tail, *sq_mask, *sq_array, *cq_head, *cq_tail, *cq_mask, queued;
+static struct io_uring_sqe *sqes;
+static struct io_uring_cqe *cqes;
 
 static void stop(const char *what) {
   fprintf(stderr, "client: %s: %s\n", what, errno ? strerror(errno) : "not what was sent");
@@ -62,46 +74,96 @@ static void usage(int pid, double *user, double *system) {
   *user = ticks[0] / 100.0, *system = ticks[1] / 100.0;
 }
 
-static void flush(struct connection *c) {
-  while (c->sent < c->due) {
-    unsigned long left = c->due - c->sent;
-    ssize_t sent = send(c->fd, table + (c->start + c->sent) % PERIOD, left < BUFFER ? left : BUFFER, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EAGAIN) return;
-    if (sent < 0) stop("send");
-    c->sent += sent;
-  }
+static void open_ring(void) {
+  // Without the last two, each completion would interrupt this process.
+  struct io_uring_params p = {.flags = IORING_SETUP_CLAMP | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
+  ring = syscall(SYS_io_uring_setup, ENTRIES, &p);
+  if (ring < 0) stop("io_uring_setup");
+  if (!(p.features & IORING_FEAT_SINGLE_MMAP) || !(p.features & IORING_FEAT_EXT_ARG)) stop("io_uring is too old");
+  size_t sq = p.sq_off.array + p.sq_entries * sizeof(unsigned), cq = p.cq_off.cqes + p.cq_entries * sizeof *cqes;
+  int access = PROT_READ | PROT_WRITE, kind = MAP_SHARED | MAP_POPULATE;
+  char *rings = mmap(NULL, sq > cq ? sq : cq, access, kind, ring, IORING_OFF_SQ_RING);
+  sqes = mmap(NULL, p.sq_entries * sizeof *sqes, access, kind, ring, IORING_OFF_SQES);
+  if (rings == MAP_FAILED || sqes == MAP_FAILED) stop("mmap");
+  sq_tail = (unsigned *)(rings + p.sq_off.tail), sq_mask = (unsigned *)(rings + p.sq_off.ring_mask);
+  sq_array = (unsigned *)(rings + p.sq_off.array), cqes = (struct io_uring_cqe *)(rings + p.cq_off.cqes);
+  cq_head = (unsigned *)(rings + p.cq_off.head), cq_tail = (unsigned *)(rings + p.cq_off.tail);
+  cq_mask = (unsigned *)(rings + p.cq_off.ring_mask);
 }
 
-// Takes what has arrived. It is edge-triggered: there may be more only if the buffer was filled.
-static void receive(struct connection *c) {
-  static unsigned char buffer[BUFFER];
-  ssize_t length;
-  do {
-    length = recv(c->fd, buffer, sizeof buffer, 0);
-    if (length < 0 && errno == EAGAIN) return;
-    if (length < 0) stop("recv");
+// Hands over what is queued, and waits until so many completions are there, or so many microseconds have passed.
+static void enter(unsigned wait, long microseconds) {
+  struct __kernel_timespec time = {microseconds / 1000000, microseconds % 1000000 * 1000};
+  struct io_uring_getevents_arg argument = {.ts = (unsigned long)&time};
+  unsigned flags = IORING_ENTER_EXT_ARG | IORING_ENTER_GETEVENTS;
+  int done = syscall(SYS_io_uring_enter, ring, queued, wait, flags, &argument, sizeof argument);
+  if (done < 0 && errno != ETIME && errno != EINTR) stop("io_uring_enter");
+  // What timed out was the waiting: that comes after the handing over.
+  queued = done < 0 ? 0 : queued - done;
+}
+
+static void queue(int operation, struct connection *c, const unsigned char *at, unsigned long length) {
+  if (queued == ENTRIES) enter(0, 0);
+  unsigned tail = *sq_tail, place = tail & *sq_mask;
+  sqes[place] = (struct io_uring_sqe){
+    .opcode = operation == SEND ? IORING_OP_SEND : IORING_OP_RECV, .fd = c->fd, .addr = (unsigned long)at,
+    .len = length, .msg_flags = MSG_NOSIGNAL, .user_data = (unsigned long)(c - all) << 1 | operation,
+  };
+  sq_array[place] = place;
+  atomic_store_explicit((_Atomic unsigned *)sq_tail, tail + 1, memory_order_release);
+  queued++;
+}
+
+static void send_due(struct connection *c) {
+  if (c->sending || c->sent == c->due) return;
+  unsigned long left = c->due - c->sent;
+  c->sending = 1;
+  queue(SEND, c, table + (c->start + c->sent) % PERIOD, left < BUFFER ? left : BUFFER);
+}
+
+static void complete(unsigned long data, int result) {
+  struct connection *c = &all[data >> 1];
+  if (result < 0) errno = -result, stop(data & RECV ? "recv" : "send");
+  if ((data & 1) == SEND) {
+    c->sent += result, c->sending = 0;
+  } else {
     errno = 0;
-    if (length == 0 || c->received + length > c->sent) stop("the server's bytes");
-    if (memcmp(buffer, table + (c->start + c->received) % PERIOD, length)) stop("the server's bytes");
+    if (result == 0 || c->received + result > c->due) stop("the server's bytes");
+    if (memcmp(c->buffer, table + (c->start + c->received) % PERIOD, result)) stop("the server's bytes");
     unsigned long before = c->received / size;
-    c->received += length;
+    c->received += result;
     unsigned long whole = c->received / size - before;
-    messages += whole;
-    c->due += whole * size;
-  } while (length == BUFFER);
+    messages += whole, c->due += whole * size;
+    queue(RECV, c, c->buffer, buffer_size);
+  }
+  send_due(c);
+}
+
+// Takes what has completed, and returns how many of these were replies.
+static int reap(void) {
+  int replies = 0;
+  unsigned head = *cq_head, tail = atomic_load_explicit((_Atomic unsigned *)cq_tail, memory_order_acquire);
+  for (; head != tail; head++) {
+    struct io_uring_cqe *cqe = &cqes[head & *cq_mask];
+    replies += cqe->user_data & RECV;
+    complete(cqe->user_data, cqe->res);
+  }
+  atomic_store_explicit((_Atomic unsigned *)cq_head, head, memory_order_release);
+  return replies;
 }
 
 // Answers replies for so many seconds, and returns how long it has really been.
 static double run(double seconds) {
-  static struct epoll_event events[EVENTS];
   double start = now(), passed;
+  unsigned together = connections > 4 ? connections / 4 : 1;
   messages = 0;
   while ((passed = now() - start) < seconds) {
-    int count = epoll_wait(epoll, events, EVENTS, 50);
-    for (int i = 0; i < count; i++) {
-      receive(events[i].data.ptr);
-      flush(events[i].data.ptr);
-    }
+    // That something has been sent is known at once. It is not what is waited for.
+    enter(0, 0);
+    unsigned replies = reap();
+    // Every second one that is queued is a send, which is done at once.
+    if (replies < together) enter(queued / 2 + together - replies, 100), replies += reap();
+    if (replies == 0) enter(1, 50000), reap();
   }
   return passed;
 }
@@ -119,18 +181,19 @@ int main(int count, char **arguments) {
     table[i] = i < PERIOD ? x >> 24 : table[i - PERIOD];
   }
 
-  epoll = epoll_create1(0);
-  struct connection *all = calloc(connections, sizeof *all);
+  open_ring();
+  all = calloc(connections, sizeof *all);
+  buffer_size = size * inflight < BUFFER ? size * inflight : BUFFER;
   for (int i = 0, one = 1; i < connections; i++) {
     struct connection *c = &all[i];
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address)) stop("connect");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    fcntl(c->fd, F_SETFL, O_NONBLOCK);
     c->start = i * 7919L % PERIOD;
     c->due = (unsigned long)size * inflight;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event)) stop("epoll_ctl");
+    c->buffer = malloc(buffer_size);
+    queue(RECV, c, c->buffer, buffer_size);
+    send_due(c);
   }
   run(seconds > 0.8 ? seconds / 2 : 0.4);
   int pid = atoi(arguments[6]);
