@@ -66,6 +66,8 @@ const tools = ["bench.ts", "load.ts", "standalone.ts"];
 function locate(script: string, args: string[], runtime: Runtime): string[] {
   const original = path.join(scripts, script);
   if (!copies || tools.includes(script)) return [original, ...args];
+  // It makes no difference there, but would make twice as many copies.
+  if (!whole) args = args.filter((arg) => arg !== "--quiet");
   const folder = FORM === "all" ? "all" : whole ? runtime.name : `${runtime.name}${args.join("")}`;
   const copy = path.join(copies, folder, script), command = whole ? [copy, ...args] : [copy];
   if (existsSync(copy)) return command;
