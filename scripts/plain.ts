@@ -7,8 +7,8 @@
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { inspect } from "node:util";
-import { threadName } from "./program.ts";
 
+export let threadName = "main";
 /** Prints an event: thread, what happens, the number of the connection, and details. */
 export function log(event: string, id: number, ...details: unknown[]): void {
   const shown = details.map((detail) =>
@@ -24,6 +24,15 @@ export function fail(what: string, why: unknown): never {
   console.error(`${what}: ${explain(why)}`);
   process.exit(1);
 }
+
+/** Names the calling thread. */
+export function joinLog(name: string, _settings: LogSettings): void {
+  threadName = name;
+}
+
+/** Threads have nothing to tell one another of the log. */
+export type LogSettings = undefined;
+export const logSettings = () => undefined;
 
 export const ready = (host: string, port: number) => console.log(`listening on ${host}:${port}`);
 export const formatAddress = (host: string | undefined, port: number | undefined) => `${host}:${port}`;

@@ -21,7 +21,7 @@ import process from "node:process";
 import { URL } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { burn, burnRate, closeSilent, explain, fail, joinLog, log, logSettings } from "./program.ts";
-import { onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { type LogSettings, onStop, parseOptions, ready, serverOptions } from "./program.ts";
 import { type Connection, listen, listenReusePort, outOfDescriptors } from "./shim.ts";
 
 function readOptions() {
@@ -44,7 +44,7 @@ const ACCEPTED = 0, OPEN = 1, MESSAGES = 2;
 interface LoopData {
   name: string;
   options: ReturnType<typeof readOptions>;
-  log: ReturnType<typeof logSettings>;
+  log: LogSettings;
   burnRate: number;
   counts: Int32Array;
 }

@@ -842,14 +842,16 @@ function hasEffect(node: Node | undefined): boolean {
 
 // ---------------------------------------------------------------- options and parameters that nobody gives
 
-/** Optional members that no object is made with: whoever reads one gets its default. */
+/** Members that can be missing, and no object is made with: whoever reads one gets its default. */
 function neverGiven(source: Source): Edit[][] {
   const { file, checker } = source;
   const changes: Edit[][] = [];
   for (const statement of file.statements) {
     if (!ts.isInterfaceDeclaration(statement)) continue;
     for (const member of statement.members) {
-      if (!ts.isPropertySignature(member) || !member.questionToken) continue;
+      if (!ts.isPropertySignature(member)) continue;
+      const isNothing = checker.getTypeAtLocation(member).flags === ts.TypeFlags.Undefined;
+      if (!member.questionToken && !isNothing) continue;
       const name = member.name.getText();
       const isMember = (meaning: Meaning | undefined) => meaning?.declarations?.includes(member) === true;
       const isGiven = (node: Node) => {
@@ -858,7 +860,7 @@ function neverGiven(source: Source): Edit[][] {
         return Boolean(type.flags & ts.TypeFlags.Any) ||
           (given !== undefined && (ts.isObjectLiteralExpression(node) || !isMember(given)));
       };
-      if (some(file, isGiven)) continue;
+      if (!isNothing && some(file, isGiven)) continue;
       const edits = [remove(member)];
       each(file, (node) => {
         if (ts.isObjectBindingPattern(node) && isMember(checker.getTypeAtLocation(node).getProperty(name))) {
