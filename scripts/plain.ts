@@ -9,6 +9,7 @@ import process from "node:process";
 import { inspect } from "node:util";
 
 export let threadName = "main";
+
 /** Prints an event: thread, what happens, the number of the connection, and details. */
 export function log(event: string, id: number, ...details: unknown[]): void {
   const shown = details.map((detail) =>

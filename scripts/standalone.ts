@@ -617,7 +617,7 @@ function chosenCase(clauses: readonly Node[], value: unknown): string {
 }
 
 /** An expression's text, in parentheses where it takes another one's place and would be torn apart. */
-function parenthesized(node: Expression, place: Node): string {
+function parenthesized(node: Expression, place: Node, text = node.getText()): string {
   const simple = ts.isIdentifier(node) || ts.isPropertyAccessExpression(node) || ts.isCallExpression(node) ||
     ts.isLiteralExpression(node) || ts.isArrayLiteralExpression(node) || ts.isElementAccessExpression(node);
   const isUnary = ts.isPrefixUnaryExpression(node) && !ts.isPropertyAccessExpression(place.parent) &&
@@ -626,7 +626,7 @@ function parenthesized(node: Expression, place: Node): string {
     ts.isPropertyAssignment(place.parent) || ts.isExpressionStatement(place.parent) ||
     ts.isParenthesizedExpression(place.parent) ||
     (ts.isCallExpression(place.parent) && place.parent.expression !== place);
-  return simple || free ? node.getText() : `(${node.getText()})`;
+  return simple || free ? text : `(${text})`;
 }
 
 // ---------------------------------------------------------------- what is used
@@ -1092,7 +1092,7 @@ function dropCatch({ file, checker }: Source): Edit[][] {
   return [edits];
 }
 
-/** Puts what a function at module level evaluates in the place of its calls, if it is a `const` and they are simple. */
+/** A function of one expression that is a `const`, as those of plain.ts: the expression takes the place of its calls. */
 function inlineArrow(source: Source): Edit[][] {
   const changes: Edit[][] = [];
   for (const statement of source.file.statements) {
@@ -1103,13 +1103,14 @@ function inlineArrow(source: Source): Edit[][] {
     const texts = calls.map(({ parent: call }) => {
       if (!ts.isCallExpression(call) || !calls.includes(call.expression as Identifier)) return undefined;
       const edits = parameters.map((parameter, i) => substitute(source, parameter, call.arguments[i].getText()));
+      // What is done for an argument is done once, as before.
       if (edits.some(({ length }, i) => length !== 1 && hasEffect(call.arguments[i]))) return undefined;
       const from = body.getStart();
       const text = apply(
         body.getText(),
         edits.flat().map((edit) => ({ ...edit, pos: edit.pos - from, end: edit.end - from })),
       );
-      return replace(call, parenthesized(body, call).startsWith("(") && !text.startsWith("(") ? `(${text})` : text);
+      return replace(call, parenthesized(body, call, text));
     });
     if (texts.every((edit) => edit !== undefined)) changes.push([remove(statement), ...texts]);
   }
