@@ -148,8 +148,9 @@ function contract(runtime: Runtime, model: Model): void {
     serving(
       "out of descriptors: no spin, no exit, and served again when some are free",
       async (server) => {
-        // A moment after its start Deno sets up signals, unless the script has, and ends if there's no descriptor left.
-        if (!whole) await sleep(1000);
+        // Some time after its start Deno sets up signals, SIGUSR1 first, unless the script has done so. If there is no
+        // descriptor left by then, it ends.
+        if (runtime.name === "deno") assert(await until(() => server.handles(10)), "Deno has not set up its signals");
         const crowd = Array.from({ length: 200 }, () => new Client(server.port));
         for (const client of crowd) client.read();
         await sleep(1500);

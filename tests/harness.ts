@@ -196,6 +196,12 @@ export class Script {
     return readdirSync(`/proc/${this.pid}/task`).length;
   }
 
+  /** Whether it has a handler for a signal, by its number. */
+  handles(signal: number): boolean {
+    const [, mask] = /SigCgt:\s+(\w+)/.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))!;
+    return (BigInt(`0x${mask}`) >> BigInt(signal - 1) & 1n) === 1n;
+  }
+
   /** Resident memory in MiB. */
   get memory(): number {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))![1]) / 1024;
