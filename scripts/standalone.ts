@@ -1073,14 +1073,12 @@ function skipCalls(source: Source): Edit[][] {
 /** Removes a `catch` that only words the error and ends the process: uncaught it does that too. */
 function dropCatch({ file, checker }: Source): Edit[][] {
   const edits: Edit[] = [];
-  const onlyFails = (handler: Node | undefined): boolean => {
-    if (!handler) return false;
-    if (ts.isArrowFunction(handler)) {
+  const onlyFails = (handler: Expression | undefined): boolean => {
+    if (handler && ts.isArrowFunction(handler)) {
       return ts.isCallExpression(handler.body) && handler.body.expression.getText() === "fail";
     }
-    const variable = ts.isIdentifier(handler) && checker.getSymbolAtLocation(handler)?.valueDeclaration;
-    return Boolean(variable) && ts.isVariableDeclaration(variable as Node) &&
-      onlyFails((variable as Declaration & { initializer?: Node }).initializer);
+    const variable = handler && checker.getSymbolAtLocation(handler)?.valueDeclaration;
+    return variable !== undefined && ts.isVariableDeclaration(variable) && onlyFails(variable.initializer);
   };
   each(file, (node) => {
     if (!ts.isCallExpression(node) || !ts.isPropertyAccessExpression(node.expression)) return;

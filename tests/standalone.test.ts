@@ -94,6 +94,12 @@ function standalone(deno: Runtime): void {
         await server.line(/^main recv #1 step 5: 'hello'$/);
         assertEquals(await server.exited, 0);
       }, options);
+      await serve(runtime, "tasks.ts", [], async (server) => {
+        await makeWith("client", server.port);
+        const { code, output } = await run(runtime, "client.ts", ["hello", "world"], options);
+        assertEquals(code, 0);
+        assertEquals(output.filter((line) => / recv /.test(line)), ["main recv 'hello'", "main recv 'world'"]);
+      });
     });
   }
 
