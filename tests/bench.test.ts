@@ -160,9 +160,9 @@ for (const runtime of runtimes) {
         assert(await until(() => /round 2 of 1000/.test(bench.errors), 30), bench.errors);
         assertEquals(await bench.stop("SIGINT"), 0);
         assertMatch(bench.errors, /stopped: this is what there is so far\n/);
-        const rows = bench.output.filter((line) => line.startsWith("tasks "));
+        // Its row of the table alone: that the generator was the limit may be said below it.
+        const rows = bench.output.filter((line) => /^tasks \w+ +2 connections +\d/.test(line));
         assertEquals(rows.length, 1, bench.output.join("\n"));
-        assertMatch(rows[0], /^tasks \w+ +2 connections +\d+/);
       } finally {
         await bench.kill();
       }
