@@ -222,6 +222,8 @@ abstract class CallbackConnection implements Connection {
   onReadable = ignore;
   onWritable = ignore;
   protected closed = false;
+  /** Whether the last write was more than could be sent at once. */
+  protected blocked = false;
   #received: Uint8Array[] = [];
   #size = 0;
   #ended = false;
@@ -252,6 +254,12 @@ abstract class CallbackConnection implements Connection {
     this.onWritable();
   }
 
+  /** What a write has left behind has been sent. */
+  drained(): void {
+    this.blocked = false;
+    this.onWritable();
+  }
+
   recvNow(): Uint8Array | null {
     if (this.closed) return END_OF_STREAM;
     const data = this.#received.shift();
@@ -273,7 +281,7 @@ abstract class CallbackConnection implements Connection {
   ready(events: number): number {
     if (this.#failure || this.closed) return events;
     const readable = this.#received.length > 0 || this.#ended;
-    return events & ((readable ? READ : 0) | (this.writable() ? WRITE : 0));
+    return events & ((readable ? READ : 0) | (this.blocked ? 0 : WRITE));
   }
 
   close(): void {
@@ -284,9 +292,8 @@ abstract class CallbackConnection implements Connection {
     this.onWritable();
   }
 
-  /** Sends what can be sent now, and notes whether that was not all. */
+  /** Sends what can be sent now, and sets `blocked` if that was not all. */
   protected abstract write(data: Uint8Array): number;
-  protected abstract writable(): boolean;
   protected abstract pause(): void;
   protected abstract resume(): void;
   protected abstract destroy(): void;
@@ -347,7 +354,6 @@ class BunServer extends CallbackServer {
 class BunConnection extends CallbackConnection {
   readonly peer: string;
   #socket: Bun.Socket<BunConnection>;
-  #blocked = false;
 
   constructor(socket: Bun.Socket<BunConnection>, id: number) {
     super(id);
@@ -355,20 +361,11 @@ class BunConnection extends CallbackConnection {
     this.peer = formatAddress(socket.remoteAddress, socket.remotePort);
   }
 
-  drained(): void {
-    this.#blocked = false;
-    this.onWritable();
-  }
-
   protected write(data: Uint8Array): number {
     // What it doesn't take, Bun does not keep: the rest is ours to send again once it has drained.
     const sent = Math.max(0, this.#socket.write(data));
-    this.#blocked = sent < data.length;
+    this.blocked = sent < data.length;
     return sent;
-  }
-
-  protected writable(): boolean {
-    return !this.#blocked;
   }
 
   protected pause(): void {
@@ -422,7 +419,6 @@ class NodeServer extends CallbackServer {
 class NodeConnection extends CallbackConnection {
   readonly peer: string;
   #socket: net.Socket;
-  #blocked = false;
 
   constructor(socket: net.Socket, id: number) {
     super(id);
@@ -435,21 +431,12 @@ class NodeConnection extends CallbackConnection {
   }
 
   protected write(data: Uint8Array): number {
-    if (this.#blocked) return 0;
+    if (this.blocked) return 0;
     this.#socket.write(data);
     // Node takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone.
-    this.#blocked = this.#socket.writableLength > 0;
-    if (this.#blocked) this.#socket.write("", () => this.#drained());
+    this.blocked = this.#socket.writableLength > 0;
+    if (this.blocked) this.#socket.write("", () => this.drained());
     return data.length;
-  }
-
-  #drained(): void {
-    this.#blocked = false;
-    this.onWritable();
-  }
-
-  protected writable(): boolean {
-    return !this.#blocked;
   }
 
   protected pause(): void {
