@@ -22,16 +22,25 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { URL } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { explain, fail, joinLog, log, type LogSettings, logSettings } from "./program.ts";
-import { onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { explain, fail, joinThreads, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { sharedOptions, type ThreadSettings, threadSettings } from "./program.ts";
 import * as sys from "./sys.ts";
 
-/** What a thread is told when it starts. */
-interface ThreadData {
-  name: string;
+const options = sharedOptions(() =>
+  parseOptions(
+    "Blocking I/O: the eight steps as system calls, for one client after another.",
+    "nc 127.0.0.1 9999, in two terminals: the second waits until the first has left",
+    {
+      ...serverOptions,
+      messages: [0, "exchanges per connection; 0 = until the client leaves"],
+      threads: [0, "threads that block in accept on one listening socket; 0 = no further thread", 0, 1000],
+    },
+  )
+);
+
+/** What a thread is to do. */
+interface Work {
   listener: number;
-  options: { messages: number; idle: number };
-  log: LogSettings;
   /** Shared by all threads: how many clients there have been, then the descriptor of each thread's client. */
   shared: Int32Array;
   /** Where in `shared` this thread's descriptor stands. */
@@ -46,20 +55,10 @@ const TIMEOUT = 500;
 const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
-  const options = parseOptions(
-    "Blocking I/O: the eight steps as system calls, for one client after another.",
-    "nc 127.0.0.1 9999, in two terminals: the second waits until the first has left",
-    {
-      ...serverOptions,
-      messages: [0, "exchanges per connection; 0 = until the client leaves"],
-      threads: [0, "threads that block in accept on one listening socket; 0 = no further thread", 0, 1000],
-    },
-  );
   sys.requireLinux();
-  const { listener, port } = await open(options)
+  const { listener, port } = await open()
     .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
   const shared = new Int32Array(new SharedArrayBuffer(4 * (2 + options.threads))).fill(-1, 1);
-  const data = { listener, options, log: logSettings(), shared };
   onStop(() => {
     // Closing would not wake a thread that is blocked on a socket, but this does.
     for (const fd of shared.subarray(1)) if (fd >= 0) sys.shutdown(fd, sys.SHUT_RDWR);
@@ -79,14 +78,14 @@ async function main(): Promise<void> {
     if (waiting !== before) log("backlog", 0, `${waiting} waiting to be accepted`);
   }, TIMEOUT / 2);
 
-  if (options.threads === 0) return await serveAll({ ...data, name: "main", place: 1 });
+  if (options.threads === 0) return await serveAll({ listener, shared, place: 1 });
   for (let number = 1; number <= options.threads; number++) {
-    await startThread({ ...data, name: `t-${number}`, place: 1 + number });
+    await startThread({ ...threadSettings(`t-${number}`, options), listener, shared, place: 1 + number });
   }
 }
 
 /** Steps 1 to 3. */
-async function open(options: { host: string; port: number }): Promise<{ listener: number; port: number }> {
+async function open(): Promise<{ listener: number; port: number }> {
   const address = await sys.resolveAddress(options);
   // Step 1: create.
   const listener = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
@@ -106,7 +105,7 @@ async function open(options: { host: string; port: number }): Promise<{ listener
 }
 
 /** Starts a thread, and another one in its place if it dies. */
-async function startThread(data: ThreadData): Promise<void> {
+async function startThread(data: Work & ThreadSettings): Promise<void> {
   const { name, shared, place } = data;
   const worker = new Worker(new URL(import.meta.url), { name, workerData: data });
   worker.on("error", (error: unknown) => log("error", 0, `thread ${name}:`, explain(error)));
@@ -121,7 +120,7 @@ async function startThread(data: ThreadData): Promise<void> {
 }
 
 /** Serves one client after another, until the listening socket is shut down. */
-async function serveAll({ listener, options, shared, place }: ThreadData): Promise<void> {
+async function serveAll({ listener, shared, place }: Work): Promise<void> {
   const buffer = sys.memory(BUFFER_SIZE), peer = sys.socketAddress();
   for (;;) {
     // Step 4: accept. Everything stops here until somebody connects.
@@ -136,8 +135,8 @@ async function serveAll({ listener, options, shared, place }: ThreadData): Promi
     Atomics.store(shared, place, fd);
     const id = Atomics.add(shared, 0, 1) + 1;
     log("accept", id, sys.addressText(peer));
-    const result = await serve(fd, id, buffer, options);
-    if (result === -sys.EAGAIN) log("idle", id, `silent for ${options.idle} s`);
+    const result = await serve(fd, id, buffer);
+    if (options.idle > 0 && result === -sys.EAGAIN) log("idle", id, `silent for ${options.idle} s`);
     else if (result < 0) log("error", id, explain(sys.systemError(result)));
     // Step 7: close.
     Atomics.store(shared, place, -1);
@@ -147,7 +146,7 @@ async function serveAll({ listener, options, shared, place }: ThreadData): Promi
 }
 
 /** The handler. Returns 0, or what the call that failed has returned: -EAGAIN if the client was silent for too long. */
-async function serve(fd: number, id: number, buffer: sys.Memory, options: ThreadData["options"]): Promise<number> {
+async function serve(fd: number, id: number, buffer: sys.Memory): Promise<number> {
   const patience = options.idle > 0 ? options.idle * 1000 : Infinity;
   for (let count = 0; options.messages === 0 || count < options.messages; count++) {
     // Step 5: recv. Everything stops here until the client says something.
@@ -180,8 +179,8 @@ async function blocking(call: () => number, patience = Infinity): Promise<number
 if (isMainThread) {
   await main();
 } else {
-  const data = workerData as ThreadData;
-  joinLog(data.name, data.log);
+  const data = workerData as Work & ThreadSettings;
+  joinThreads(data);
   parentPort!.postMessage("ready");
   await serveAll(data);
 }

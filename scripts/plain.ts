@@ -26,14 +26,17 @@ export function fail(what: string, why: unknown): never {
   process.exit(1);
 }
 
-/** Names the calling thread. */
-export function joinLog(name: string, _settings: LogSettings): void {
-  threadName = name;
+/** What a thread finds in its workerData, beside what else the script puts there. */
+export interface ThreadSettings {
+  name: string;
 }
 
-/** Threads have nothing to tell one another of the log. */
-export type LogSettings = undefined;
-export const logSettings = () => undefined;
+export const threadSettings = (name: string, _options: unknown) => ({ name });
+
+/** Names the calling thread. */
+export function joinThreads(settings: ThreadSettings): void {
+  threadName = settings.name;
+}
 
 export const ready = (host: string, port: number) => console.log(`listening on ${host}:${port}`);
 export const formatAddress = (host: string | undefined, port: number | undefined) => `${host}:${port}`;

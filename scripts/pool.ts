@@ -17,9 +17,10 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready } from "./program.ts";
+import { serverOptions, sharedOptions } from "./program.ts";
 import { type Connection, listen, READ } from "./readiness.ts";
-import { type BlockingConnection, CurrentThread, sharedOptions, type Thread, Threads } from "./thread.ts";
+import { type BlockingConnection, CurrentThread, type Thread, Threads } from "./thread.ts";
 
 const options = sharedOptions(() =>
   parseOptions(

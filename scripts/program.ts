@@ -5,6 +5,7 @@ import { writeSync } from "node:fs";
 import { basename } from "node:path";
 import process from "node:process";
 import { getSystemErrorMap, parseArgs } from "node:util";
+import { isMainThread, workerData } from "node:worker_threads";
 
 /** The runtime that executes this file. Deno and Bun look like Node too, so Node is what is left. */
 export const runtime: "deno" | "bun" | "node" = "Deno" in globalThis ? "deno" : "Bun" in globalThis ? "bun" : "node";
@@ -67,6 +68,11 @@ export function parseOptions<T extends Options>(
   }
 }
 
+/** What `read` returns. Only the main thread has a command line: the others find in workerData what it has read. */
+export function sharedOptions<T>(read: () => T): T {
+  return isMainThread ? read() : (workerData as ThreadSettings).options as T;
+}
+
 /** Ends the process with exit code 2 and one line: what is wrong with the command line. */
 export function usageError(message: string): never {
   writeSync(2, `${scriptName()}: ${message} (--help lists the options)\n`);
@@ -108,25 +114,6 @@ let quiet = false;
 export let threadName = "main";
 /** Milliseconds from the start of the process to that of this thread. */
 let started = 0;
-
-/** What a thread is told of the log when it starts, so that its lines fit in with those of the others. */
-export interface LogSettings {
-  quiet: boolean;
-  /** When the process started: milliseconds since 1970. */
-  origin: number;
-}
-
-/** What `joinLog` needs in another thread. */
-export function logSettings(): LogSettings {
-  return { quiet, origin: performance.timeOrigin - started };
-}
-
-/** Names the calling thread, and lets its lines tell the time as the main thread's do. */
-export function joinLog(name: string, settings: LogSettings): void {
-  threadName = name;
-  quiet = settings.quiet;
-  started = performance.timeOrigin - settings.origin;
-}
 
 /** Prints the line that says the server is ready, always the first one. */
 export function ready(host: string, port: number): void {
@@ -174,6 +161,33 @@ function print(text: string): void {
   }
 }
 
+// ---------------------------------------------------------------- threads
+
+/** What a thread finds in its workerData, beside what else the script puts there. */
+export interface ThreadSettings {
+  name: string;
+  /** See `sharedOptions`. */
+  options: unknown;
+  quiet: boolean;
+  /** When the process started: milliseconds since 1970. */
+  origin: number;
+  /** See `burnRate`; 0 if nothing is burnt. */
+  burnRate: number;
+}
+
+/** For a thread that the calling one starts. */
+export function threadSettings(name: string, options: Record<string, unknown>): ThreadSettings {
+  return { name, options, quiet, origin: performance.timeOrigin - started, burnRate: options.work ? burnRate() : 0 };
+}
+
+/** Names the calling thread, and lets its lines tell the time as the main thread's do. */
+export function joinThreads(settings: ThreadSettings): void {
+  threadName = settings.name;
+  quiet = settings.quiet;
+  started = performance.timeOrigin - settings.origin;
+  thousandsPerMillisecond = settings.burnRate;
+}
+
 // ---------------------------------------------------------------- silence, and the end
 
 /** Closes what is `open` and has not been heard of for `idle` seconds (0 = never): `silence` counts them. */
@@ -211,8 +225,8 @@ export function burn(milliseconds: number): void {
 }
 
 /** How often `burn` does a thousand steps in a millisecond, measured unless it is known: one thread tells the next. */
-export function burnRate(known = 0): number {
-  return thousandsPerMillisecond ||= known || measureRate();
+function burnRate(): number {
+  return thousandsPerMillisecond ||= measureRate();
 }
 
 let thousandsPerMillisecond = 0;

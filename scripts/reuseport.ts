@@ -20,12 +20,12 @@ import { availableParallelism } from "node:os";
 import process from "node:process";
 import { URL } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { burn, burnRate, closeSilent, explain, fail, joinLog, log, logSettings } from "./program.ts";
-import { type LogSettings, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { burn, closeSilent, explain, fail, joinThreads, log, onStop, parseOptions, ready } from "./program.ts";
+import { serverOptions, sharedOptions, type ThreadSettings, threadSettings } from "./program.ts";
 import { type Connection, listen, listenReusePort, outOfDescriptors } from "./shim.ts";
 
-function readOptions() {
-  return parseOptions(
+const options = sharedOptions(() =>
+  parseOptions(
     "An event loop per core, each with its own listening socket on the same port (SO_REUSEPORT).",
     "nc 127.0.0.1 9999, in several terminals at once",
     {
@@ -34,24 +34,20 @@ function readOptions() {
       work: [0, "milliseconds of CPU burnt per message"],
       workers: [availableParallelism(), "event loops, each in a thread", 1, 1000],
     },
-  );
-}
+  )
+);
 
 /** What a loop counts, in memory that the main thread sees too: these are the indices. */
 const ACCEPTED = 0, OPEN = 1, MESSAGES = 2;
 
 /** What a loop is told when it starts. */
-interface LoopData {
-  name: string;
-  options: ReturnType<typeof readOptions>;
-  log: LogSettings;
-  burnRate: number;
+interface LoopData extends ThreadSettings {
+  port: number;
   counts: Int32Array;
 }
 
 /** The main thread: starts the loops and prints their counts. It has no socket. */
 async function main(): Promise<void> {
-  const options = readOptions();
   if (process.platform !== "linux") fail("SO_REUSEPORT", `it spreads connections on Linux, not on ${process.platform}`);
   const loops = new Map<string, Int32Array>();
   let { port } = options;
@@ -64,13 +60,7 @@ async function main(): Promise<void> {
     const error = outOfDescriptors(16);
     if (error) throw error;
     const counts = new Int32Array(new SharedArrayBuffer(12));
-    const data: LoopData = {
-      name,
-      options: { ...options, port },
-      log: logSettings(),
-      burnRate: options.work > 0 ? burnRate() : 0,
-      counts,
-    };
+    const data: LoopData = { ...threadSettings(name, options), port, counts };
     const worker = new Worker(new URL(import.meta.url), { name, workerData: data });
     let failure: unknown;
     worker.on("error", (error: unknown) => failure = error);
@@ -118,14 +108,13 @@ async function main(): Promise<void> {
 /** The thread: an event loop like that of tasks.ts. */
 async function loop(): Promise<void> {
   const data = workerData as LoopData;
-  const { options, counts } = data;
-  joinLog(data.name, data.log);
-  if (data.burnRate > 0) burnRate(data.burnRate);
+  const { counts } = data;
+  joinThreads(data);
   const open = new Set<Connection>();
   closeSilent(open, options.idle);
 
   // create, bind, listen
-  const server = await listenReusePort(options);
+  const server = await listenReusePort({ host: options.host, port: data.port });
   parentPort!.postMessage(server.port);
   await new Promise((resolve) => parentPort!.once("message", resolve));
 

@@ -12,8 +12,8 @@
 
 import process from "node:process";
 import { URL } from "node:url";
-import { isMainThread, Worker, workerData } from "node:worker_threads";
-import { burnRate, errorCode, joinLog, type LogSettings, logSettings } from "./program.ts";
+import { Worker, workerData } from "node:worker_threads";
+import { errorCode, joinThreads, type ThreadSettings, threadSettings } from "./program.ts";
 import { type Connection, READ, WRITE } from "./readiness.ts";
 import { outOfDescriptors } from "./shim.ts";
 
@@ -29,11 +29,7 @@ const TAKEN = -1, WANTED = -2;
 const FAILED = -3;
 
 /** What a thread is told when it starts. */
-interface ThreadData {
-  name: string;
-  options: unknown;
-  log: LogSettings;
-  burnRate: number;
+interface ThreadData extends ThreadSettings {
   memory: SharedArrayBuffer;
   bell: Int32Array;
 }
@@ -79,11 +75,6 @@ class Mailbox {
 
 // ---------------------------------------------------------------- in a thread
 
-/** What `read` returns in the main thread. A thread has no command line: it is given what `Threads` was given. */
-export function sharedOptions<T>(read: () => T): T {
-  return isMainThread ? read() : (workerData as ThreadData).options as T;
-}
-
 /** The thread that this is executed in, and that `Threads` has started. */
 export class CurrentThread {
   #mailbox: Mailbox;
@@ -91,8 +82,7 @@ export class CurrentThread {
 
   constructor() {
     const data = workerData as ThreadData;
-    joinLog(data.name, data.log);
-    if (data.burnRate > 0) burnRate(data.burnRate);
+    joinThreads(data);
     this.#mailbox = new Mailbox(data.memory);
     this.#bell = data.bell;
   }
@@ -198,13 +188,13 @@ const THREAD_DESCRIPTORS = 16;
 /** The threads that a script has started, all of which ring the same bell. */
 export class Threads {
   #script: string;
-  #options: { work: number };
+  #options: Record<string, unknown>;
   #threads = new Set<Thread>();
   #bell = new Int32Array(new SharedArrayBuffer(4));
   #oneEnded = () => {};
 
   /** Each thread runs `script`, a module's `import.meta.url`, and finds `options` there by `sharedOptions`. */
-  constructor(script: string, options: { work: number }) {
+  constructor(script: string, options: Record<string, unknown>) {
     this.#script = script;
     this.#options = options;
     this.#answer();
@@ -226,10 +216,7 @@ export class Threads {
     const error = this.outOfDescriptors();
     if (error) throw error;
     const thread = new Thread(this.#script, {
-      name,
-      options: this.#options,
-      log: logSettings(),
-      burnRate: this.#options.work > 0 ? burnRate() : 0,
+      ...threadSettings(name, this.#options),
       memory: Mailbox.allocate(),
       bell: this.#bell,
     });

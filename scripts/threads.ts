@@ -16,9 +16,10 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
+import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready } from "./program.ts";
+import { serverOptions, sharedOptions } from "./program.ts";
 import { type Connection, listen, READ } from "./readiness.ts";
-import { type BlockingConnection, CurrentThread, residentMemory, sharedOptions, Threads } from "./thread.ts";
+import { type BlockingConnection, CurrentThread, residentMemory, Threads } from "./thread.ts";
 
 const options = sharedOptions(() =>
   parseOptions(
