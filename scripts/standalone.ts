@@ -28,6 +28,7 @@ import type {
   Declaration,
   Expression,
   ExpressionStatement,
+  ForStatement,
   FunctionDeclaration,
   Identifier,
   ImportDeclaration,
@@ -421,7 +422,8 @@ function declaredNames(statement: Node): string[] {
 }
 
 function rename(mention: Identifier, name: string): Edit {
-  return replace(mention, ts.isShorthandPropertyAssignment(mention.parent) ? `${mention.text}: ${name}` : name);
+  const isShort = ts.isShorthandPropertyAssignment(mention.parent) && mention.text !== name;
+  return replace(mention, isShort ? `${mention.text}: ${name}` : name);
 }
 
 // ---------------------------------------------------------------- the passes
@@ -468,6 +470,8 @@ function constant(source: Source, node: Expression): { value: string | number | 
   if (node.kind === ts.SyntaxKind.FalseKeyword) return { value: false };
   if (ts.isIdentifier(node)) {
     if (node.text === "undefined") return { value: undefined };
+    // Nobody starts a thread.
+    if (node.text === "isMainThread" && plain && !/\bnew Worker\b/.test(source.text)) return { value: true };
     // Its name first: that spares the checker most of its work.
     const declaration = options.runtime && node.text === "runtime" &&
       source.checker.getSymbolAtLocation(node)?.valueDeclaration;
@@ -568,15 +572,36 @@ function fold(source: Source): Edit[][] {
       if (value) edits.push({ pos: start, end: node.literal.getStart() + 1, text: String(value.value) });
     } else if (ts.isSpreadAssignment(node) && isEmptyObject(node.expression)) {
       edits.push(...removeFromList(node.parent.properties, (property) => property === node));
+    } else if (ts.isSpreadAssignment(node) && ts.isObjectLiteralExpression(node.expression)) {
+      edits.push(replace(node, node.expression.properties.map((property) => property.getText()).join(", ")));
+    } else if (ts.isSpreadAssignment(node) && ts.isParenthesizedExpression(node.expression)) {
+      edits.push(replace(node.expression, node.expression.expression.getText()));
     } else if (ts.isPropertyAssignment(node) && node.initializer.getText() === "undefined") {
       edits.push(...removeFromList(node.parent.properties, (property) => property === node));
-    } else if (ts.isIdentifier(node) && !isRuntime(node.parent) && known(node)?.value) {
+    } else if (ts.isForStatement(node) && node.condition?.kind === ts.SyntaxKind.TrueKeyword) {
+      edits.push(...forever(source, node));
+    } else if (ts.isIdentifier(node) && node.text === "runtime" && !isRuntime(node.parent) && known(node)?.value) {
       edits.push(replace(node, `"${options.runtime}"`));
     } else if (ts.isNoSubstitutionTemplateLiteral(node) && !ts.isTaggedTemplateExpression(node.parent)) {
       if (!/["\\\n]/.test(node.text)) edits.push(replace(node, JSON.stringify(node.text)));
     }
   });
   return [edits];
+}
+
+/** A loop whose condition always holds: without it, without a count that nobody reads, and what is never reached. */
+function forever({ mentions }: Source, loop: ForStatement): Edit[] {
+  const { initializer, condition, incrementor, statement } = loop;
+  const count = initializer && ts.isVariableDeclarationList(initializer) ? initializer.declarations[0].name : undefined;
+  const counts = count && incrementor && mentions(count).length === 2;
+  const edits: Edit[] = [
+    counts
+      ? { pos: initializer!.getStart(), end: incrementor.end, text: ";;" }
+      : { pos: condition!.getStart(), end: condition!.end, text: "" },
+  ];
+  if (!ts.isBlock(loop.parent) || some(statement, ts.isBreakStatement)) return edits;
+  const { statements } = loop.parent;
+  return [...edits, ...statements.slice(statements.indexOf(loop) + 1).map(remove)];
 }
 
 function isEmptyObject(node: Node): boolean {
@@ -1418,10 +1443,16 @@ function adapt(text: string): string {
     if (pos < from) continue;
     const comment = text.slice(pos, end).replaceAll("scripts/", "");
     const kept = options.runtime ? forRuntime(comment) : comment;
-    edits.push({ pos, end, text: plain ? shorten(kept) : kept });
+    // A comment that goes takes its line along.
+    edits.push({ pos: kept ? pos : startOfLine(text, pos), end, text: plain ? shorten(kept) : kept });
     from = end;
   }
   return apply(text, edits);
+}
+
+/** Where the line break is that stands before a position, with nothing between; otherwise the position. */
+function startOfLine(text: string, pos: number): number {
+  return text.slice(0, pos).match(/\n *$/)?.index ?? pos;
 }
 
 /** Command lines as they are for a copy of the script, in another folder. */
@@ -1514,11 +1545,11 @@ function wrap(text: string, width: number): string[] {
 }
 
 /**
- * Puts the script first, and makes it a function if classes or variables stand below it: those exist once they have
- * been reached, so the call is the last line.
+ * Puts the script first. If classes or variables stand below it, those exist once they have been reached. So a script
+ * that only declares things, and then makes a call, has that call as its last line; another one becomes a function.
  */
 function layOut(text: string): string {
-  const { file } = parse(text);
+  const { file, checker } = parse(text);
   const mark = file.statements.findIndex(ts.isDebuggerStatement);
   const imports = file.statements.filter(ts.isImportDeclaration);
   const lessonStart = imports.at(-1)?.end ?? 0;
@@ -1529,6 +1560,19 @@ function layOut(text: string): string {
     ts.isClassDeclaration(node) || ts.isVariableStatement(node)
   );
   if (!needsFunction) return [head, lesson, modules].join("\n\n");
+  const isBelow = (node: Node) =>
+    ts.isIdentifier(node) &&
+    checker.getSymbolAtLocation(node)?.declarations?.some((declaration) =>
+        declaration.getSourceFile() === file && declaration.pos > file.statements[mark].pos
+      ) === true;
+  const declarations = file.statements.slice(imports.length, mark), call = declarations.pop();
+  const isStill = declarations.every((node) =>
+    isDeclaration(node) || ts.isTypeAliasDeclaration(node) || (ts.isVariableStatement(node) && !some(node, isBelow))
+  );
+  if (call && isStill) {
+    const start = startOf(call), rest = text.slice(lessonStart, start).trim();
+    return [head, rest, modules, text.slice(start, call.end).trim()].join("\n\n");
+  }
   const name = file.statements.some((node) => declaredNames(node).includes("main")) ? "run" : "main";
   const isAsync = file.statements.slice(imports.length, mark).some(awaits);
   const signature = isAsync ? `async function ${name}(): Promise<void>` : `function ${name}(): void`;

@@ -130,6 +130,16 @@ function standalone(deno: Runtime): void {
     },
   );
 
+  check("standalone.ts: in a copy for a text nothing is left of threads and options that nobody uses", () => {
+    const text = (script: string) => readFileSync(path.join(folder, "deno", script), "utf8");
+    assert(!/isMainThread|Worker|parentPort|\bidle\b/.test(text("blocking.ts")));
+    assert(!/\bidle\b|quiet|burn|messages:/.test(text("reuseport.ts")));
+    for (const script of ["blocking.ts", "pool.ts", "reuseport.ts"]) {
+      assertMatch(text(script), /^const options = \{/m, "what the script declares is not inside a function");
+    }
+    return Promise.resolve();
+  });
+
   check("standalone.ts: what it has made is formatted, and passes the type check", () => {
     const formatted = spawnSync("deno", ["fmt", "--check"], { cwd: folder, encoding: "utf8" });
     assertEquals(formatted.status, 0, formatted.stderr);
