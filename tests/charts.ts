@@ -234,7 +234,7 @@ function drawIdle(result: Result): Chart {
         ticks: [3, 10, 30, 100, 300, 1000],
         tickFormat: "~s",
       },
-      fx: { label: null, domain: runtimesIn(rows), tickFormat: (on: string) => names[on] },
+      fx: { label: null, domain: runtimesIn(rows), padding: 0.3, tickFormat: (on: string) => names[on] },
       marks: [
         Plot.line(rows, {
           x: ({ setting }: Row) => setting.idle,
