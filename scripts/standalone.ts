@@ -572,10 +572,12 @@ function fold(source: Source): Edit[][] {
       if (value) edits.push({ pos: start, end: node.literal.getStart() + 1, text: String(value.value) });
     } else if (ts.isSpreadAssignment(node) && isEmptyObject(node.expression)) {
       edits.push(...removeFromList(node.parent.properties, (property) => property === node));
-    } else if (ts.isSpreadAssignment(node) && ts.isObjectLiteralExpression(node.expression)) {
-      edits.push(replace(node, node.expression.properties.map((property) => property.getText()).join(", ")));
     } else if (ts.isSpreadAssignment(node) && ts.isParenthesizedExpression(node.expression)) {
-      edits.push(replace(node.expression, node.expression.expression.getText()));
+      // What inlineArrow has put there. One without parentheses was written so for a reason.
+      let expression: Expression = node.expression;
+      while (ts.isParenthesizedExpression(expression)) expression = expression.expression;
+      if (!ts.isObjectLiteralExpression(expression)) return;
+      edits.push(replace(node, expression.properties.map((property) => property.getText()).join(", ")));
     } else if (ts.isPropertyAssignment(node) && node.initializer.getText() === "undefined") {
       edits.push(...removeFromList(node.parent.properties, (property) => property === node));
     } else if (ts.isForStatement(node) && node.condition?.kind === ts.SyntaxKind.TrueKeyword) {
