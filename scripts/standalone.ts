@@ -471,7 +471,7 @@ function constant(source: Source, node: Expression): { value: string | number | 
   if (ts.isIdentifier(node)) {
     if (node.text === "undefined") return { value: undefined };
     // Nobody starts a thread.
-    if (node.text === "isMainThread" && plain && !/\bnew Worker\b/.test(source.text)) return { value: true };
+    if (node.text === "isMainThread" && plain && !some(source.file, startsThread)) return { value: true };
     // Its name first: that spares the checker most of its work.
     const declaration = options.runtime && node.text === "runtime" &&
       source.checker.getSymbolAtLocation(node)?.valueDeclaration;
@@ -498,6 +498,10 @@ function constant(source: Source, node: Expression): { value: string | number | 
     if (operator === ts.SyntaxKind.ExclamationEqualsEqualsToken) return { value: left.value !== right.value };
     if (operator === ts.SyntaxKind.GreaterThanToken) return { value: Number(left.value) > Number(right.value) };
   }
+}
+
+function startsThread(node: Node): boolean {
+  return ts.isNewExpression(node) && node.expression.getText() === "Worker";
 }
 
 function isRuntime(declaration: Node): boolean {
@@ -572,12 +576,6 @@ function fold(source: Source): Edit[][] {
       if (value) edits.push({ pos: start, end: node.literal.getStart() + 1, text: String(value.value) });
     } else if (ts.isSpreadAssignment(node) && isEmptyObject(node.expression)) {
       edits.push(...removeFromList(node.parent.properties, (property) => property === node));
-    } else if (ts.isSpreadAssignment(node) && ts.isParenthesizedExpression(node.expression)) {
-      // What inlineArrow has put there. One without parentheses was written so for a reason.
-      let expression: Expression = node.expression;
-      while (ts.isParenthesizedExpression(expression)) expression = expression.expression;
-      if (!ts.isObjectLiteralExpression(expression)) return;
-      edits.push(replace(node, expression.properties.map((property) => property.getText()).join(", ")));
     } else if (ts.isPropertyAssignment(node) && node.initializer.getText() === "undefined") {
       edits.push(...removeFromList(node.parent.properties, (property) => property === node));
     } else if (ts.isForStatement(node) && node.condition?.kind === ts.SyntaxKind.TrueKeyword) {
@@ -1124,7 +1122,8 @@ function inlineArrow(source: Source): Edit[][] {
     if (!ts.isVariableStatement(statement)) continue;
     const [{ name, initializer: arrow }] = statement.declarationList.declarations;
     if (!arrow || !ts.isArrowFunction(arrow) || ts.isBlock(arrow.body)) continue;
-    const { body, parameters } = arrow, calls = source.mentions(name).filter((mention) => mention !== name);
+    const { parameters } = arrow, body = ts.isParenthesizedExpression(arrow.body) ? arrow.body.expression : arrow.body;
+    const calls = source.mentions(name).filter((mention) => mention !== name);
     const texts = calls.map(({ parent: call }) => {
       if (!ts.isCallExpression(call) || !calls.includes(call.expression as Identifier)) return undefined;
       const edits = parameters.map((parameter, i) => substitute(source, parameter, call.arguments[i].getText()));
@@ -1135,7 +1134,8 @@ function inlineArrow(source: Source): Edit[][] {
         body.getText(),
         edits.flat().map((edit) => ({ ...edit, pos: edit.pos - from, end: edit.end - from })),
       );
-      return replace(call, parenthesized(body, call, text));
+      const isSpread = ts.isObjectLiteralExpression(body) && ts.isSpreadAssignment(call.parent);
+      return isSpread ? replace(call.parent, text.slice(1, -1)) : replace(call, parenthesized(body, call, text));
     });
     if (texts.every((edit) => edit !== undefined)) changes.push([remove(statement), ...texts]);
   }
@@ -1567,7 +1567,8 @@ function layOut(text: string): string {
     checker.getSymbolAtLocation(node)?.declarations?.some((declaration) =>
         declaration.getSourceFile() === file && declaration.pos > file.statements[mark].pos
       ) === true;
-  const declarations = file.statements.slice(imports.length, mark), call = declarations.pop();
+  const statements = file.statements.slice(imports.length, mark);
+  const declarations = statements.slice(0, -1), call = statements.at(-1);
   const isStill = declarations.every((node) =>
     isDeclaration(node) || ts.isTypeAliasDeclaration(node) || (ts.isVariableStatement(node) && !some(node, isBelow))
   );
@@ -1576,7 +1577,7 @@ function layOut(text: string): string {
     return [head, rest, modules, text.slice(start, call.end).trim()].join("\n\n");
   }
   const name = file.statements.some((node) => declaredNames(node).includes("main")) ? "run" : "main";
-  const isAsync = file.statements.slice(imports.length, mark).some(awaits);
+  const isAsync = statements.some(awaits);
   const signature = isAsync ? `async function ${name}(): Promise<void>` : `function ${name}(): void`;
   return [head, `${signature} {\n${lesson}\n}`, modules, `${isAsync ? "await " : ""}${name}();`].join("\n\n");
 }
