@@ -17,13 +17,12 @@
  */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import process from "node:process";
 import { fileURLToPath } from "node:url";
-import type { LoadResult } from "./load.ts";
-import { explain, fail, parseOptions, runtime, usageError } from "./program.ts";
+import type { LoadResult } from "./shim/load.ts";
+import { explain, fail, parseOptions, process, runtime, usageError } from "./shim/program.ts";
 
 // ---------------------------------------------------------------- what there is to choose from
 
@@ -289,7 +288,7 @@ async function runOnce({ contender, setting, latency, times }: Case): Promise<Lo
 async function runLoad(values: Record<string, string | number>, on?: string): Promise<LoadResult> {
   const output = read(start([
     ...on ? runtimes[on] : [process.execPath, ...runtimes[runtime].slice(1)],
-    join(folder, "load.ts"),
+    join(folder, "shim/load.ts"),
     ...Object.entries(values).flatMap(([name, value]) => [`--${name}`, String(value)]),
   ]));
   if (await output.ended !== 0) throw new Error(firstLine(output) || "the load generator was stopped");
@@ -841,7 +840,6 @@ process.on("exit", () => {
 });
 
 if (chosenRuntimes.length === 0) fail("nothing to measure", "none of the runtimes is on the PATH");
-if (!readdirSync(folder).includes("load.ts")) fail("cannot measure", "load.ts is not beside this script");
 const about = describe(), results: Experiment[] = [];
 say(`${about.machine}; ${Object.values(about.versions).join(", ")}; ${about.date}`);
 for (const name of asked) {

@@ -2,12 +2,12 @@
 /**
  * Blocking I/O: the eight steps of a TCP server, each of them a system call, for one client after another.
  *
- * accept and recv put the whole process to sleep until somebody connects, or says something. While one client is
- * served the next one waits, though it doesn't know: the kernel has made its connection, takes in what it sends, and
- * keeps it in the backlog. The log shows how many wait there.
+ * accept and recv put the whole process to sleep until a client connects, or says something. While one client is
+ * served the next one waits, though it doesn't know: the kernel has connected it, takes in what it sends, and keeps it
+ * in the backlog. The log shows how many wait there.
  *
  * With `--threads N` there are N threads that do the same on one listening socket. All of them block in accept, and
- * the kernel wakes one for each client: N are served at once, and nobody has to hand anything over. (Web servers
+ * the kernel wakes one for each client: N are served at once, and no thread has to hand anything over. (Web servers
  * called that preforked, or prethreaded.)
  *
  * The limit: a client that says nothing holds a whole thread. One thread can serve many if no call ever blocks:
@@ -17,76 +17,78 @@
  *
  *   deno run -A scripts/blocking.ts   or: bun scripts/blocking.ts   or: node scripts/blocking.ts
  *   nc 127.0.0.1 9999                 in two terminals: the second is served when the first has left
+ *
+ * To copy it into a text: deno run -A scripts/standalone.ts blocking
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { URL } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { explain, fail, joinThreads, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
-import { sharedOptions, type ThreadSettings, threadSettings } from "./program.ts";
-import * as sys from "./sys.ts";
+import { outOfDescriptors } from "./shim/descriptors.ts";
+import { fail, formatAddress, heartbeat, log, messages, nextNumber, onStop, parseOptions } from "./shim/program.ts";
+import { ready, serverOptions, threadSettings } from "./shim/program.ts";
+import { LINGER } from "./shim/socket.ts";
+import * as sys from "./shim/sys.ts";
 
-const options = sharedOptions(() =>
-  parseOptions(
-    "Blocking I/O: the eight steps as system calls, for one client after another.",
-    "nc 127.0.0.1 9999, in two terminals: the second waits until the first has left",
-    {
-      ...serverOptions,
-      messages: [0, "exchanges per connection; 0 = until the client leaves"],
-      threads: [0, "threads that block in accept on one listening socket; 0 = no further thread", 0, 1000],
-    },
-  )
+const options = parseOptions(
+  "Blocking I/O: the eight steps as system calls, for one client after another.",
+  "nc 127.0.0.1 9999, in two terminals: the second waits until the first has left",
+  {
+    ...serverOptions,
+    ...messages,
+    threads: [0, "threads that block in accept on one listening socket; 0 = no further thread", 0, 1000],
+  },
 );
+sys.requireSystemCalls();
 
 /** What a thread is to do. */
 interface Work {
   listener: number;
-  /** Shared by all threads: how many clients there have been, then the descriptor of each thread's client. */
+  /** Shared by all threads: whether the server stops, then the descriptor of each thread's client, or -1. */
   shared: Int32Array;
   /** Where in `shared` this thread's descriptor stands. */
   place: number;
 }
 
 /**
- * Milliseconds after which a call gives up. A runtime sees to signals between calls only, so that none may block
- * for ever. In C this wouldn't be needed.
+ * Milliseconds after which a call gives up. A runtime handles signals between calls only, so that none may block for
+ * ever. In C this wouldn't be needed.
  */
 const TIMEOUT = 500;
 const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
-  sys.requireLinux();
-  const { listener, port } = await open()
-    .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-  const shared = new Int32Array(new SharedArrayBuffer(4 * (2 + options.threads))).fill(-1, 1);
-  onStop(() => {
-    // Closing would not wake a thread that is blocked on a socket, but this does.
-    for (const fd of shared.subarray(1)) if (fd >= 0) sys.shutdown(fd, sys.SHUT_RDWR);
-    sys.shutdown(listener, sys.SHUT_RDWR);
-    // Step 8: close. With threads it is left to the end of the process, as they would complain.
-    if (options.threads === 0) sys.close(listener);
-  });
-  ready(options.host, port);
+  const { listener, port } = await openListener()
+    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
   log("create", 0, "step 1: socket(2) gives descriptor", listener);
-  log("bind", 0, "step 2: bind(2) gives it an address");
-  log("listen", 0, "step 3: listen(2), and the backlog takes clients");
+  log("bind", 0, "step 2: bind(2) gives it the address", formatAddress(options.host, port));
+  // Step 3: listen. Clients may connect from now on.
+  ready(options.host, port);
+  heartbeat("backlog", TIMEOUT / 2000, () => {
+    const waiting = sys.backlogOf(listener);
+    return waiting > 0 ? [`${waiting} waiting to be accepted`] : [];
+  });
 
-  let waiting = 0;
-  setInterval(() => {
-    const before = waiting;
-    waiting = sys.backlogOf(listener);
-    if (waiting !== before) log("backlog", 0, `${waiting} waiting to be accepted`);
-  }, TIMEOUT / 2);
+  const shared = new Int32Array(new SharedArrayBuffer(4 * (2 + options.threads))).fill(-1, 1),
+    clients = shared.subarray(1);
+  onStop(async () => {
+    Atomics.store(shared, 0, 1);
+    // Closing would not wake a thread that is blocked on a socket, but this does.
+    for (const fd of clients) if (fd >= 0) sys.shutdown(fd, sys.SHUT_RDWR);
+    sys.shutdown(listener, sys.SHUT_RDWR);
+    for (let i = 0; i < 25 && clients.some((fd) => fd >= 0); i++) await sleep(20);
+    sys.close(listener);
+    log("close", 0, "step 8: the listening socket");
+  });
 
   if (options.threads === 0) return await serveAll({ listener, shared, place: 1 });
-  for (let number = 1; number <= options.threads; number++) {
-    await startThread({ ...threadSettings(`t-${number}`, options), listener, shared, place: 1 + number });
-  }
+  // One after the other: a runtime may not like to load the C library in several threads at once.
+  for (let i = 1; i <= options.threads; i++) await startThread(`t-${i}`, { listener, shared, place: 1 + i });
 }
 
 /** Steps 1 to 3. */
-async function open(): Promise<{ listener: number; port: number }> {
-  const address = await sys.resolveAddress(options);
+async function openListener(): Promise<{ listener: number; port: number }> {
+  const [address] = await sys.resolveAddresses(options);
   // Step 1: create.
   const listener = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
   sys.must(sys.setOption(listener, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1));
@@ -99,88 +101,99 @@ async function open(): Promise<{ listener: number; port: number }> {
   // Step 2: bind.
   sys.must(sys.bind(listener, address));
   // Step 3: listen.
-  sys.must(sys.listen2(listener, 4096));
+  sys.must(sys.listen(listener, 4096));
   sys.must(sys.getsockname(listener, address));
   return { listener, port: sys.portOf(address) };
 }
 
-/** Starts a thread, and another one in its place if it dies. */
-async function startThread(data: Work & ThreadSettings): Promise<void> {
-  const { name, shared, place } = data;
-  const worker = new Worker(new URL(import.meta.url), { name, workerData: data });
-  worker.on("error", (error: unknown) => log("error", 0, `thread ${name}:`, explain(error)));
-  worker.once("exit", async () => {
+/** Starts a thread, and another one in its place if it dies or can't be had. The others serve meanwhile. */
+async function startThread(name: string, work: Work): Promise<void> {
+  const { shared, place } = work;
+  let failure: unknown = outOfDescriptors(16);
+  if (!failure) {
+    const worker = new Worker(new URL(import.meta.url), { name, workerData: { ...threadSettings(name), ...work } });
+    worker.on("error", (error: unknown) => failure = error);
+    const exit = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+    exit.then(() => restart());
+    return await Promise.race([exit, new Promise<void>((resolve) => worker.once("message", () => resolve()))]);
+  }
+  restart();
+
+  async function restart(): Promise<void> {
+    if (Atomics.load(shared, 0) === 1) return;
+    log("error", 0, `thread ${name}:`, failure ?? "it has ended");
     const fd = Atomics.exchange(shared, place, -1);
     if (fd >= 0) sys.close(fd);
-    await sleep(TIMEOUT);
-    await startThread(data);
-  });
-  // One after the other: a runtime may not like to load the C library in several threads at once.
-  await new Promise((resolve) => worker.once("message", resolve).once("exit", resolve));
+    await sleep(10 * TIMEOUT);
+    await startThread(name, work);
+  }
 }
 
 /** Serves one client after another, until the listening socket is shut down. */
 async function serveAll({ listener, shared, place }: Work): Promise<void> {
   const buffer = sys.memory(BUFFER_SIZE), peer = sys.socketAddress();
   for (;;) {
-    // Step 4: accept. Everything stops here until somebody connects.
-    const fd = await blocking(() => sys.accept4(listener, peer, sys.SOCK_CLOEXEC));
+    // Step 4: accept. Everything stops here until a client connects.
+    const fd = await blocking("accept", 0, () => sys.accept4(listener, peer, sys.SOCK_CLOEXEC));
     if (fd === -sys.EINVAL) return;
     if (fd < 0) {
-      log("error", 0, "accept:", explain(sys.systemError(fd)));
-      // Out of descriptors, for example. Who has connected waits in the backlog.
+      log("error", 0, "accept:", sys.systemError(fd));
+      // Out of descriptors, for example. Who is connected waits in the backlog.
       await sleep(TIMEOUT);
       continue;
     }
     Atomics.store(shared, place, fd);
-    const id = Atomics.add(shared, 0, 1) + 1;
+    const id = nextNumber();
     log("accept", id, sys.addressText(peer));
-    const result = await serve(fd, id, buffer);
-    if (options.idle > 0 && result === -sys.EAGAIN) log("idle", id, `silent for ${options.idle} s`);
-    else if (result < 0) log("error", id, explain(sys.systemError(result)));
+    const reason = await serve(fd, id, buffer);
     // Step 7: close.
     Atomics.store(shared, place, -1);
     sys.close(fd);
-    log("close", id);
+    log("close", id, Atomics.load(shared, 0) === 1 ? "the server stops" : reason);
   }
 }
 
-/** The handler. Returns 0, or what the call that failed has returned: -EAGAIN if the client was silent for too long. */
-async function serve(fd: number, id: number, buffer: sys.Memory): Promise<number> {
-  const patience = options.idle > 0 ? options.idle * 1000 : Infinity;
-  for (let count = 0; options.messages === 0 || count < options.messages; count++) {
+/** The handler. Returns why the connection ends. */
+async function serve(fd: number, id: number, buffer: sys.Memory): Promise<unknown> {
+  const failure = (result: number) => result === -sys.EAGAIN ? `silent for ${options.idle} s` : sys.systemError(result);
+  const patience = options.idle * 1000;
+  for (let count = 0; count < options.messages; count++) {
     // Step 5: recv. Everything stops here until the client says something.
-    const size = await blocking(() => sys.recv(fd, buffer, BUFFER_SIZE, 0), patience);
-    if (size <= 0) return size;
-    log("recv", id, buffer.bytes.subarray(0, size));
+    const size = await blocking("recv", id, () => sys.recv(fd, buffer, BUFFER_SIZE, 0), patience);
+    if (size === 0) return "by the client";
+    if (size < 0) return failure(size);
+    log("recv", id, size, buffer.bytes);
     // Step 6: send. It blocks until the kernel has taken everything; but if the timeout has passed, only a part.
     for (let left = size; left > 0;) {
-      const sent = await blocking(() => sys.send(fd, buffer, left, 0), patience);
-      if (sent < 0) return sent;
+      const sent = await blocking("send", id, () => sys.send(fd, buffer, left, 0), patience);
+      if (sent < 0) return failure(sent);
+      log("send", id, sent);
       left -= sent;
       buffer.bytes.copyWithin(0, sent, sent + left);
     }
-    log("send", id, size);
   }
-  return 0;
+  // Closed with unread bytes, a socket resets the connection: so the sending side first, and what still comes is dropped.
+  sys.shutdown(fd, sys.SHUT_WR);
+  const end = performance.now() + LINGER;
+  while (performance.now() < end && sys.recv(fd, buffer, BUFFER_SIZE, 0) > 0);
+  return `after ${options.messages} messages`;
 }
 
-/** Makes a call until something comes of it: -EAGAIN if nothing has for so many milliseconds. */
-async function blocking(call: () => number, patience = Infinity): Promise<number> {
-  for (const start = performance.now();;) {
-    const result = call();
-    const nothing = result === -sys.EAGAIN || result === -sys.EINTR;
+/** Makes a call until something comes of it: -EAGAIN if nothing has for so many milliseconds of sleep. */
+async function blocking(name: string, id: number, call: () => number, patience = Infinity): Promise<number> {
+  const start = performance.now();
+  for (let asleep = 0;; asleep += TIMEOUT) {
+    const result = call(), nothing = result === -sys.EAGAIN || result === -sys.EINTR;
+    if (!nothing && asleep > 0) log("wake", id, name, "after", (performance.now() - start).toFixed(1), "ms");
+    if (nothing && asleep === 0) log("sleep", id, name);
     if (nothing || sys.turnIsDue()) await sys.runtimeTurn();
-    if (!nothing) return result;
-    if (performance.now() - start >= patience) return -sys.EAGAIN;
+    if (!nothing || asleep >= patience) return result;
   }
 }
 
 if (isMainThread) {
   await main();
 } else {
-  const data = workerData as Work & ThreadSettings;
-  joinThreads(data);
   parentPort!.postMessage("ready");
-  await serveAll(data);
+  await serveAll(workerData as Work);
 }

@@ -7,11 +7,12 @@
  *
  *   deno run -A scripts/client.ts hello world      or: bun scripts/client.ts …      or: node scripts/client.ts …
  *   deno run -A scripts/client.ts                  without a message: sends the lines you type, or a piped file's
+ *
+ * To copy it into a text: deno run -A scripts/standalone.ts client
  */
 
-import process from "node:process";
-import { fail, formatAddress, log, onStop, parseOptions } from "./program.ts";
-import { connect } from "./shim.ts";
+import { fail, formatAddress, log, parseOptions, printAll, process } from "./shim/program.ts";
+import { connect } from "./shim/shim.ts";
 
 const options = parseOptions(
   "The other end: sends each MESSAGE, or each line of the standard input, and prints each reply.",
@@ -27,7 +28,6 @@ const options = parseOptions(
 const address = formatAddress(options.host, options.port);
 const connection = await connect(options).catch((error) => fail(`cannot connect to ${address}`, error));
 log("connect", 0, connection.peer);
-onStop(() => connection.close());
 
 /** Bytes sent that have not come back yet. */
 let missing = 0;
@@ -35,7 +35,7 @@ let replied = () => {};
 receive();
 
 for await (const message of options.operands.length > 0 ? operands() : lines()) {
-  log("send", 0, message);
+  log("send", 0, message.length, message);
   missing += message.length;
   const reply = new Promise<void>((resolve) => replied = resolve);
   await connection.send(message).catch((error) => fail("send", error));
@@ -50,8 +50,8 @@ async function receive(): Promise<void> {
   for (;;) {
     const data = await connection.recv().catch((error) => fail("recv", error));
     if (data.length === 0) break;
-    if (options.quiet) process.stdout.write(data.slice());
-    else log("recv", 0, data);
+    if (options.quiet) await printAll(data);
+    else log("recv", 0, data.length, data);
     missing -= data.length;
     if (missing <= 0) replied();
   }

@@ -2,114 +2,95 @@
 /**
  * I/O multiplexing by the runtime's event loop: one thread, one loop, no task or thread per client.
  *
- * The loop registers what it wants to hear of, waits, and deals with what is ready: the listening socket when
- * somebody has connected, a connection when bytes have come or when it takes bytes again. What a client has been
- * sent so far is no longer a line in a function, as in tasks.ts, but data: the unsent tail, kept beside the
- * connection. This is how the event loop below `async` works.
+ * The loop registers what it wants to hear of, waits, and deals with what is ready: the listening socket when a client
+ * has connected, a connection when bytes have come. How far a client has come is no longer a line in a function, as in
+ * tasks.ts, but data that the loop keeps beside the connection. This is how the event loop below `async` works.
  *
- * The limit: one thread, one core, and whatever a handler computes (try `--work 200`) all clients wait for.
- * pool.ts and reuseport.ts use more cores. The truth lies in the runtime, whose own loop makes the system call;
- * epoll.ts makes it itself.
+ * The limit: one thread, one core, and whatever a handler computes (try `--work 2000`) all clients wait for.
+ * pool.ts and reuseport.ts use more cores.
+ *
+ * What is real: the loop here, and its one wait for all sockets. But the system call is made by the runtime, whose own
+ * loop is below this one; epoll.ts makes it itself.
  *
  *   deno run -A scripts/multiplex.ts      or: bun scripts/multiplex.ts      or: node scripts/multiplex.ts
  *   nc 127.0.0.1 9999                     in several terminals: one thread serves them all
+ *
+ * To copy it into a text: deno run -A scripts/standalone.ts multiplex
  */
 
-import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
-import { type Connection, listen, READ, type Server, WRITE } from "./readiness.ts";
-import { Selector } from "./selector.ts";
+import { burn, fail, formatAddress, log, logWait, parseOptions, ready } from "./shim/program.ts";
+import { messages, serverOptions, work } from "./shim/program.ts";
+import { type NonblockingConnection, NonblockingServer } from "./shim/readiness.ts";
+import { Selector } from "./shim/selector.ts";
+import { listen } from "./shim/shim.ts";
 
 const options = parseOptions(
   "I/O multiplexing: one loop waits for all sockets at once and deals with those that are ready.",
   "nc 127.0.0.1 9999, in several terminals at once",
-  {
-    ...serverOptions,
-    messages: [0, "exchanges per connection; 0 = until the client leaves"],
-    work: [0, "milliseconds of CPU burnt per message"],
-  },
+  { ...serverOptions, ...messages, ...work },
 );
 
-/** What the loop must remember of a connection between two events. */
+/** What the loop must remember of a client between two events. */
 interface Client {
-  connection: Connection;
-  /** Received, but not sent back yet. */
-  unsent: Uint8Array;
+  connection: NonblockingConnection;
   exchanges: number;
 }
 
-const open = new Set<Connection>();
+/** Waits for the listening socket, which is none of the clients, and for all of these. */
+const selector = new Selector<Client | null>();
 
-// create, bind, listen
-const server = await listen(options)
-  .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-onStop(() => {
-  server.close();
-  for (const connection of open) connection.close();
-});
-ready(options.host, server.port);
-closeSilent(open, options.idle);
+async function main(): Promise<void> {
+  // create, bind, listen
+  const listener = await listen(options)
+    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  ready(options.host, listener.port);
+  const server = new NonblockingServer(listener);
+  selector.register(server, null);
 
-const selector = new Selector<Server | Connection, Client | null>();
-selector.register(server, READ, null);
-for (;;) {
-  for (const { data: client, events } of await selector.wait()) {
-    if (client) handle(client, events);
-    else accept();
+  for (;;) {
+    const found = await selector.wait();
+    logWait("wait", { ready: found.length, watched: selector.size }, () => found.map(name).join(", "));
+    for (const client of found) {
+      if (client) handle(client);
+      else accept(server);
+    }
   }
 }
 
-/** The listening socket is ready: somebody has connected. */
-function accept(): void {
+function name(client: Client | null): string {
+  return client ? `#${client.connection.id}` : "listener";
+}
+
+/** The listening socket is ready: a client has connected. */
+function accept(server: NonblockingServer): void {
   const connection = server.acceptNow();
   if (!connection) return;
   log("accept", connection.id, connection.peer);
-  open.add(connection);
-  selector.register(connection, READ, { connection, unsent: new Uint8Array(0), exchanges: 0 });
+  selector.register(connection, { connection, exchanges: 0 });
 }
 
 /** A connection is ready. This never throws: an error ends that connection and no other. */
-function handle(client: Client, events: number): void {
+function handle(client: Client): void {
+  const { connection } = client, { id } = connection;
   try {
-    if (events & WRITE) flush(client);
-    else receive(client);
+    const data = connection.recvNow();
+    if (!data) return;
+    if (data.length === 0) return close(client, "by the client");
+    log("recv", id, data.length, data);
+    burn(id, options.work);
+    // If the client is slow, the runtime keeps what it hasn't taken. Until that is gone the connection is not ready.
+    connection.sendNow(data);
+    log("send", id, data.length);
+    if (++client.exchanges === options.messages) close(client, `after ${options.messages} messages`);
   } catch (error) {
-    log("error", client.connection.id, explain(error));
-    close(client);
+    close(client, error);
   }
 }
 
-function receive(client: Client): void {
-  const { connection } = client;
-  const data = connection.recvNow();
-  if (!data) return;
-  if (data.length === 0) return close(client);
-  log("recv", connection.id, data);
-  connection.silence = 0;
-  burn(options.work);
-  const sent = connection.sendNow(data);
-  if (sent === data.length) return finish(client);
-  // The client is slow: nothing more is read from it until it has taken the rest.
-  client.unsent = data.subarray(sent);
-  selector.modify(connection, WRITE);
-}
-
-function flush(client: Client): void {
-  const { connection } = client;
-  client.unsent = client.unsent.subarray(connection.sendNow(client.unsent));
-  if (client.unsent.length > 0) return;
-  selector.modify(connection, READ);
-  finish(client);
-}
-
-/** A message has been sent back whole. */
-function finish(client: Client): void {
-  log("send", client.connection.id);
-  if (++client.exchanges === options.messages) close(client);
-}
-
-function close({ connection }: Client): void {
+function close({ connection }: Client, reason: unknown): void {
   selector.unregister(connection);
-  open.delete(connection);
   connection.close();
-  log("close", connection.id);
+  log("close", connection.id, reason);
 }
+
+await main();

@@ -13,76 +13,64 @@
  *
  *   deno run -A scripts/select.ts     or: bun scripts/select.ts     or: node scripts/select.ts
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
+ *
+ * To copy it into a text: deno run -A scripts/standalone.ts select
  */
 
-import { closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
-import * as sys from "./sys.ts";
+import { type Client, Clients, READ, WRITE } from "./shim/clients.ts";
+import { fail, formatAddress, log, logWait, messages, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import * as sys from "./shim/sys.ts";
 
 const options = parseOptions(
   "I/O multiplexing with select(2): sets of bits, copied in and out on every call.",
   "nc 127.0.0.1 9999, in several terminals at once",
-  {
-    ...serverOptions,
-    messages: [0, "exchanges per connection; 0 = until the client leaves"],
-  },
+  { ...serverOptions, ...messages },
 );
-sys.requireLinux();
+sys.requireSystemCalls();
 
-/** What the loop must remember of a client between two events. */
-interface Client {
-  fd: number;
-  id: number;
-  /** Received, but not sent back yet. */
-  unsent: Uint8Array;
-  exchanges: number;
-  silence: number;
-  close(): void;
-}
-
-const READ = 1, WRITE = 2;
 const BUFFER_SIZE = 65_536, TIMEOUT = 500;
-const NOTHING = new Uint8Array(0);
-
-/** By descriptor. */
-const clients: (Client | undefined)[] = [];
-const open = new Set<Client>();
-const buffer = sys.memory(BUFFER_SIZE), peer = sys.socketAddress();
-let accepted = 0, full = false;
-
-// create, bind, listen
-const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
-  .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-onStop(() => {
-  sys.close(listener);
-  for (const client of open) client.close();
-});
-ready(options.host, port);
-closeSilent(open, options.idle);
-
+const buffer = sys.memory(BUFFER_SIZE);
 /** What to wait for, and the copies in which the kernel leaves what is ready. */
 const reading = sys.memory(sys.FD_SET_SIZE), readable = sys.memory(sys.FD_SET_SIZE);
 const writing = sys.memory(sys.FD_SET_SIZE), writable = sys.memory(sys.FD_SET_SIZE);
 const timeout = sys.timeval();
 let highest = 0;
-watch(listener, READ);
-for (;;) {
-  readable.bytes.set(reading.bytes);
-  writable.bytes.set(writing.bytes);
-  sys.setTimeval(timeout, TIMEOUT);
-  const count = sys.select(highest + 1, readable, writable, timeout);
-  if (count < 0 && count !== -sys.EINTR) fail("select", sys.systemError(count));
-  let connecting = false;
-  for (let fd = 0, left = count; left > 0; fd++) {
-    if (!sys.FD_ISSET(fd, readable) && !sys.FD_ISSET(fd, writable)) continue;
-    left--;
-    if (fd === listener) connecting = true;
-    else handle(clients[fd]!);
+
+async function main(): Promise<void> {
+  // create, bind, listen
+  const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
+    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  ready(options.host, port);
+  const clients = new Clients(listener, watch, sys.FD_SETSIZE);
+
+  for (;;) {
+    readable.bytes.set(reading.bytes);
+    writable.bytes.set(writing.bytes);
+    sys.setTimeval(timeout, TIMEOUT);
+    const looked = highest + 1, count = sys.select(looked, readable, writable, timeout);
+    if (count < 0 && count !== -sys.EINTR) fail("select", sys.systemError(count));
+    if (count > 0) {
+      logWait("select", {
+        ready: count,
+        watched: clients.size + 1,
+        "bits looked at (highest descriptor + 1)": looked,
+        // Of each set as many longs as hold these bits, both ways.
+        "bytes of sets copied in and out": 2 * 2 * 8 * Math.ceil(looked / 64),
+      });
+    }
+    let connecting = false;
+    for (let fd = 0, left = count; left > 0; fd++) {
+      if (!sys.FD_ISSET(fd, readable) && !sys.FD_ISSET(fd, writable)) continue;
+      left--;
+      if (fd === listener) connecting = true;
+      else handle(clients, clients.at(fd));
+    }
+    // Last, as a new client may be given the number of one that has just left, but must not be given its events.
+    if (connecting) clients.accept();
+    if (count <= 0) clients.retry();
+    // Signals and timers: when there is nothing else to do, and otherwise every now and then.
+    if (count <= 0 || sys.turnIsDue()) await sys.runtimeTurn();
   }
-  // Last, as a new client may be given the number of one that has just left, but must not be given its events.
-  if (connecting) accept();
-  if (count <= 0 && full) watch(listener, READ);
-  // Signals and timers: when there is nothing else to do, and otherwise every now and then.
-  if (count <= 0 || sys.turnIsDue()) await sys.runtimeTurn();
 }
 
 /** Waits for `events` on a descriptor, and for nothing else. */
@@ -95,89 +83,37 @@ function watch(fd: number, events: number): void {
   else while (highest > 0 && !sys.FD_ISSET(highest, reading) && !sys.FD_ISSET(highest, writing)) highest--;
 }
 
-/** The listening socket is ready: somebody has connected. */
-function accept(): void {
-  for (;;) {
-    const fd = sys.accept4(listener, peer, sys.SOCK_NONBLOCK | sys.SOCK_CLOEXEC);
-    if (fd === -sys.EAGAIN) return;
-    if (fd < 0) {
-      if (!full) log("error", 0, "accept:", explain(sys.systemError(fd)));
-      if (fd === -sys.ECONNABORTED) continue;
-      // Out of descriptors. Who has connected waits in the backlog, and would make select return at once.
-      full = true;
-      return watch(listener, 0);
-    }
-    full = false;
-    if (fd >= sys.FD_SETSIZE) {
-      log("error", ++accepted, `refused: descriptor ${fd}, and select(2) has no bit beyond ${sys.FD_SETSIZE - 1}`);
-      sys.close(fd);
-      continue;
-    }
-    const client: Client = {
-      fd,
-      id: ++accepted,
-      unsent: NOTHING,
-      exchanges: 0,
-      silence: 0,
-      close: () => close(client),
-    };
-    log("accept", client.id, sys.addressText(peer));
-    open.add(client);
-    clients[fd] = client;
-    watch(fd, READ);
-  }
-}
-
 /** A connection is ready, or was: readiness is a hint, and EAGAIN no error. */
-function handle(client: Client): void {
-  if (client.unsent.length > 0) flush(client);
-  else receive(client);
+function handle(clients: Clients, client: Client): void {
+  if (client.unsent.length > 0) flush(clients, client);
+  else receive(clients, client);
 }
 
-function receive(client: Client): void {
-  const { fd, id } = client;
-  const size = sys.recv(fd, buffer, BUFFER_SIZE, 0);
-  if (size === -sys.EAGAIN) return;
-  if (size < 0) return abort(client, size);
-  if (size === 0) return close(client);
+function receive(clients: Clients, client: Client): void {
+  const { fd, id } = client, size = sys.recv(fd, buffer, BUFFER_SIZE, 0);
+  if (size === -sys.EAGAIN || size > 0 && client.leaving) return;
+  if (size <= 0) return clients.close(client, size);
   client.silence = 0;
-  if (!options.quiet) log("recv", id, buffer.bytes.subarray(0, size));
+  log("recv", id, size, buffer.bytes);
   const sent = sys.send(fd, buffer, size, 0);
-  if (sent === size) return finish(client);
-  if (sent < 0 && sent !== -sys.EAGAIN) return abort(client, sent);
+  if (sent < 0 && sent !== -sys.EAGAIN) return clients.close(client, sent);
+  if (sent > 0) log("send", id, sent);
+  if (sent === size) return clients.finish(client, options.messages);
   // The client is slow: nothing more is read from it until it has taken the rest.
   client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
-  watch(fd, WRITE);
+  clients.watch(client, WRITE);
 }
 
-function flush(client: Client): void {
-  const { fd, unsent } = client;
+function flush(clients: Clients, client: Client): void {
+  const { fd, id, unsent } = client;
   buffer.bytes.set(unsent);
   const sent = sys.send(fd, buffer, unsent.length, 0);
   if (sent === -sys.EAGAIN) return;
-  if (sent < 0) return abort(client, sent);
+  if (sent < 0) return clients.close(client, sent);
+  client.silence = 0;
+  log("send", id, sent);
   client.unsent = unsent.subarray(sent);
-  if (client.unsent.length > 0) return;
-  watch(fd, READ);
-  finish(client);
+  if (client.unsent.length === 0) clients.finish(client, options.messages);
 }
 
-/** A message has been sent back whole. */
-function finish(client: Client): void {
-  log("send", client.id);
-  if (++client.exchanges === options.messages) close(client);
-}
-
-function abort(client: Client, result: number): void {
-  log("error", client.id, explain(sys.systemError(result)));
-  close(client);
-}
-
-function close(client: Client): void {
-  watch(client.fd, 0);
-  sys.close(client.fd);
-  clients[client.fd] = undefined;
-  open.delete(client);
-  log("close", client.id);
-  if (full) watch(listener, READ);
-}
+await main();

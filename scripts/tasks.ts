@@ -6,65 +6,69 @@
  * task awaits, and the runtime's event loop runs another one meanwhile. A task costs a few kilobytes, so ten
  * thousand clients are no trouble.
  *
- * The limit: one thread is one core. A task that computes (try `--work 200`) holds up all the others, since
+ * The limit: one thread is one core. A task that computes (try `--work 2000`) holds up all the others, since
  * nothing takes the thread from it. pool.ts and reuseport.ts use more cores.
  *
  *   deno run -A scripts/tasks.ts      or: bun scripts/tasks.ts      or: node scripts/tasks.ts
  *   nc 127.0.0.1 9999                 in two other terminals: both are served at once
+ *
+ * To copy it into a text: deno run -A scripts/standalone.ts tasks
  */
 
-import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
-import { type Connection, listen } from "./shim.ts";
+import { burn, fail, formatAddress, heartbeat, list, log, parseOptions, ready } from "./shim/program.ts";
+import { messages, serverOptions, work } from "./shim/program.ts";
+import { type Connection, listen } from "./shim/shim.ts";
 
 const options = parseOptions(
   "A task per connection: an async function for every client, all on one thread.",
   "nc 127.0.0.1 9999, in several terminals at once",
-  {
-    ...serverOptions,
-    messages: [3, "exchanges per connection; 0 = until the client leaves"],
-    work: [0, "milliseconds of CPU burnt per message"],
-  },
+  { ...serverOptions, ...messages, ...work },
 );
 
-/** A task each. */
-const open = new Set<Connection>();
+/** What each task awaits. */
+const tasks = new Set<{ id: number; awaits: string }>();
 
-// create, bind, listen
-const server = await listen(options)
-  .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-onStop(() => {
-  server.close();
-  for (const connection of open) connection.close();
-});
-ready(options.host, server.port);
-closeSilent(open, options.idle);
-setInterval(() => log("tasks", 0, open.size), 5000);
+async function main(): Promise<void> {
+  // create, bind, listen
+  const server = await listen(options)
+    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  ready(options.host, server.port);
+  heartbeat("tasks", 5, () => [list([...tasks].map(({ id, awaits }) => `#${id} awaits ${awaits}`))]);
 
-for (;;) {
-  const connection = await server.accept();
-  // Not awaited: this starts the task, and the loop goes back to accept.
-  serve(connection);
+  for (;;) {
+    const connection = await server.accept();
+    // Not awaited: this starts the task, and the loop goes back to accept.
+    serve(connection);
+  }
 }
 
 /** The task, which never throws: an error ends this connection and no other. */
 async function serve(connection: Connection): Promise<void> {
-  const { id } = connection;
+  const { id } = connection, task = { id, awaits: "recv" };
   log("accept", id, connection.peer);
-  open.add(connection);
+  tasks.add(task);
+  let reason: unknown = `after ${options.messages} messages`;
   try {
-    for (let count = 0; options.messages === 0 || count < options.messages; count++) {
+    for (let count = 0; count < options.messages; count++) {
       const data = await connection.recv();
-      if (data.length === 0) break;
-      connection.silence = 0;
-      log("recv", id, data);
-      burn(options.work);
-      await connection.send(data);
+      if (data.length === 0) {
+        reason = "by the client";
+        break;
+      }
+      log("recv", id, data.length, data);
+      burn(id, options.work);
+      task.awaits = "send";
+      const sending = connection.send(data);
       log("send", id, data.length);
+      await sending;
+      task.awaits = "recv";
     }
   } catch (error) {
-    log("error", id, explain(error));
+    reason = error;
   }
-  open.delete(connection);
+  tasks.delete(task);
   connection.close();
-  log("close", id);
+  log("close", id, reason);
 }
+
+await main();

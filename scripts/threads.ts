@@ -3,108 +3,118 @@
  * A thread per connection: every client has its own thread, and that blocks in `recv` until its client speaks.
  *
  * The oldest way to serve several clients at once, and the easiest to read: no callback, no `await`, one line after
- * the other. The system runs the threads on all cores, so one that computes (try `--work 200`) holds up no other.
+ * the other. The system runs the threads on all cores, so one that computes (try `--work 2000`) holds up no other.
  *
- * The limit: a thread is dear. The log shows what each one costs, in milliseconds until it runs and in memory, and
- * beyond `--max-threads` clients have to wait. pool.ts makes its threads once; tasks.ts does without them.
+ * The limit: a thread is expensive. The log shows what each one costs, in milliseconds until it runs and in memory,
+ * and beyond `--max-threads` clients have to wait. pool.ts makes its threads once; tasks.ts does without them.
  *
- * Where the truth lies: the threads and their blocking are real, but in JavaScript a socket can't leave the thread
- * that accepted it. thread.ts tells how the main thread passes on the bytes; blocking.ts does without that.
+ * What is real: the threads and their blocking. But in JavaScript a socket can't leave the thread that accepted it:
+ * shim/thread.ts tells how the main thread passes on the bytes. blocking.ts does without that.
  *
  *   deno run -A scripts/threads.ts      or: bun scripts/threads.ts      or: node scripts/threads.ts
  *   nc 127.0.0.1 9999                   in several terminals: r-1, r-2, ...
+ *
+ * To copy it into a text: deno run -A scripts/standalone.ts threads
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, closeSilent, explain, fail, log, onStop, parseOptions, ready } from "./program.ts";
-import { serverOptions, sharedOptions } from "./program.ts";
-import { type Connection, listen, READ } from "./readiness.ts";
-import { type BlockingConnection, CurrentThread, residentMemory, Threads } from "./thread.ts";
+import { burn, fail, formatAddress, heartbeat, list, log, parseOptions, process } from "./shim/program.ts";
+import { messages, ready, serverOptions, work } from "./shim/program.ts";
+import { listen } from "./shim/shim.ts";
+import { type BlockingConnection, CurrentThread, Line, Threads } from "./shim/thread.ts";
 
-const options = sharedOptions(() =>
-  parseOptions(
-    "A thread per connection: each client has a thread of its own, which blocks in recv.",
-    "nc 127.0.0.1 9999, in several terminals at once",
-    {
-      ...serverOptions,
-      messages: [3, "exchanges per connection; 0 = until the client leaves"],
-      work: [0, "milliseconds of CPU burnt per message"],
-      "max-threads": [64, "threads at a time; further clients wait", 1],
-    },
-  )
+const options = parseOptions(
+  "A thread per connection: each client has a thread of its own, which blocks in recv.",
+  "nc 127.0.0.1 9999, in several terminals at once",
+  {
+    ...serverOptions,
+    messages: [3, messages.messages[1]],
+    ...work,
+    "max-threads": [64, "threads at a time; further clients wait", 1],
+  },
 );
 
 /** The main thread: accepts, and starts a thread for each client. */
 async function main(): Promise<void> {
-  const open = new Set<Connection>();
-  const threads = new Threads(import.meta.url, options);
+  const threads = new Threads(import.meta.url), most = options["max-threads"];
+  const line = new Line();
+  let starting = false;
 
   // create, bind, listen
   const server = await listen(options)
-    .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-  onStop(() => {
-    server.close();
-    for (const connection of open) connection.close();
-  });
+    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
   ready(options.host, server.port);
-  closeSilent(open, options.idle);
-  setInterval(() => log("threads", 0, threads.size, ...threads.names), 3000);
-
-  /** No further thread now. Without any, waiting would not help. */
-  const full = () => threads.size >= options["max-threads"] || threads.size > 0 && threads.outOfDescriptors();
+  heartbeat("threads", 3, () => [list(threads.doing())]);
 
   for (;;) {
-    // Waits for a client, but doesn't accept it: that comes when there can be a thread for it. (Bun and Node accept
-    // of their own accord, and Deno's shim accepts the first in line, so that part of the backlog is not the kernel's.)
-    while (!server.ready(READ)) await new Promise<void>((resolve) => server.onReadable = resolve);
-    const since = performance.now();
-    const mustWait = full();
-    if (mustWait) log("wait", 0, `a client waits until one of ${threads.size} threads ends`);
-    while (full()) await threads.oneEnds();
-    const connection = server.acceptNow()!;
-    const waited = mustWait ? [`first in line for ${(performance.now() - since).toFixed(1)} ms`] : [];
-    log("accept", connection.id, connection.peer, ...waited);
+    const connection = await server.accept();
+    log("accept", connection.id, connection.peer);
+    await line.join(connection, noneLeft());
+    // Not awaited: threads are started, and this loop goes back to accept.
+    startThreads();
+  }
 
-    const memory = residentMemory(), start = performance.now();
-    try {
-      const thread = await threads.start(`r-${connection.id}`);
-      const milliseconds = (performance.now() - start).toFixed(1);
-      const megabytes = ((residentMemory() - memory) / 1e6).toFixed(1);
-      log("start", connection.id, thread.name, `in ${milliseconds} ms, process ${megabytes} MB larger`);
-      // Not awaited: the thread runs, and this loop goes back to waiting.
-      thread.serve(connection, open).catch((error) => died(connection, error));
-    } catch (error) {
-      died(connection, error);
-      connection.close();
+  /** Why there can't be another thread now. Without any, waiting would not help. */
+  function noneLeft(): string {
+    if (threads.size >= most) return `${most} threads are the most`;
+    return threads.size > 0 && threads.outOfDescriptors() ? "no descriptors are left for another thread" : "";
+  }
+
+  /** A thread for each client in line, one after the other, as far as there can be more. */
+  async function startThreads(): Promise<void> {
+    if (starting) return;
+    starting = true;
+    while (line.length > 0 && !noneLeft()) {
+      const { connection, waited } = line.leave(), { id } = connection;
+      const memory = process.memoryUsage().rss, start = performance.now();
+      try {
+        const thread = await threads.start(`r-${id}`);
+        const milliseconds = (performance.now() - start).toFixed(1);
+        const megabytes = ((process.memoryUsage().rss - memory) / 1e6).toFixed(1);
+        log(
+          "start",
+          id,
+          [`${thread.name} in ${milliseconds} ms`, `process ${megabytes} MB larger`, ...waited].join(", "),
+        );
+        // Not awaited: the thread runs by itself.
+        thread.serve(connection).catch((error) => died(id, error));
+        thread.ended.then(startThreads);
+      } catch (error) {
+        connection.close();
+        died(id, error);
+      }
     }
+    starting = false;
   }
 }
 
 /** A thread that fails, or can't be started, costs its own connection and no other. */
-function died({ id }: Connection, error: unknown): void {
-  log("error", id, `thread r-${id}:`, explain(error));
+function died(id: number, error: unknown): void {
+  log("error", id, `thread r-${id}:`, error);
+  log("close", id, "its thread died");
 }
 
 /** The thread. Straight-line code: every call returns when it is done, however long that takes. */
 function serve(connection: BlockingConnection): void {
   const { id } = connection;
+  let reason: unknown = `after ${options.messages} messages`;
   try {
-    for (let count = 0; options.messages === 0 || count < options.messages; count++) {
+    for (let count = 0; count < options.messages; count++) {
       const data = connection.recv();
       if (data.length === 0) {
-        log("bye", id);
+        reason = "by the client";
         break;
       }
-      log("recv", id, data);
-      burn(options.work);
+      log("recv", id, data.length, data);
+      burn(id, options.work);
       connection.send(data);
       log("send", id, data.length);
     }
   } catch (error) {
-    log("error", id, explain(error));
+    reason = error;
   }
   connection.close();
-  log("close", id);
+  log("close", id, reason);
 }
 
 // Each thread runs this same file, and serves one client.

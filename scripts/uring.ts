@@ -17,24 +17,25 @@
  *
  *   deno run -A scripts/uring.ts      or: bun scripts/uring.ts      or: node scripts/uring.ts
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
+ *
+ * To copy it into a text: deno run -A scripts/standalone.ts uring
  */
 
-import { closeSilent, explain, fail, log, onStop, parseOptions, ready, serverOptions } from "./program.ts";
-import { explainRefusal, Ring } from "./ring.ts";
-import * as sys from "./sys.ts";
+import { type Closable, closeAll, fail, formatAddress, log, logWait, messages, nextNumber } from "./shim/program.ts";
+import { onStop, open, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import { explainRefusal, Ring } from "./shim/ring.ts";
+import { LINGER } from "./shim/socket.ts";
+import * as sys from "./shim/sys.ts";
 
 const options = parseOptions(
   "Completion instead of readiness with io_uring(7): requests and results in shared memory.",
   "nc 127.0.0.1 9999, in several terminals at once",
-  {
-    ...serverOptions,
-    messages: [0, "exchanges per connection; 0 = until the client leaves"],
-  },
+  { ...serverOptions, ...messages },
 );
-sys.requireLinux();
+sys.requireSystemCalls();
 
 /** What the loop must remember of a client between two completions. */
-interface Client {
+interface Client extends Closable {
   fd: number;
   id: number;
   /** Its place in `clients`, and the number of its buffer. */
@@ -43,61 +44,58 @@ interface Client {
   start: number;
   size: number;
   exchanges: number;
-  silence: number;
   /** Whether the server has ended the connection. What the kernel still has to say of it is no news then. */
   leaving: boolean;
-  close(): void;
 }
 
 const BUFFER_SIZE = 65_536, BUFFERS_PER_BLOCK = 64, TIMEOUT = 500;
 /** Marks of requests: the client's place, doubled, and 1 for a send. Place 0 is the listening socket's. */
 const LISTENER = 0, SEND = 1;
-/** Whether nobody needs to hear of a message that has been sent, so that the kernel may keep it to itself. */
-const silent = options.quiet && options.messages === 0;
+/** Whether no one needs to hear of a message that has been sent, so that the kernel may keep it to itself. */
+const silent = options.quiet && options.messages === Infinity;
 
 const clients: (Client | undefined)[] = [undefined], free: number[] = [];
 /** Memory for the buffers, more of it when more clients come. What isn't written to takes no room. */
 const blocks: sys.Memory[] = [];
-const open = new Set<Client>();
 const peer = sys.socketAddress();
-let accepted = 0, asking = false, full = false, stopping = false;
-
 const ring = openRing();
-// create, bind, listen
-const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM)
-  .catch((error) => fail(`cannot listen on ${options.host}:${options.port}`, error));
-onStop(() => {
-  stopping = true;
-  sys.shutdown(listener, sys.SHUT_RDWR);
-  for (const client of open) client.close();
-  // Every request comes to its end, with what it had or as an error, before the process does.
-  if (ring.enter(100) >= 0) complete();
-});
+let listener: number, asking = false, exhausted = false, stopping = false;
 
-ready(options.host, port);
-closeSilent(open, options.idle);
+async function main(): Promise<void> {
+  // create, bind, listen
+  const opened = await sys.openListener(options, sys.SOCK_STREAM)
+    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  listener = opened.fd;
+  onStop(async () => {
+    stopping = true;
+    sys.shutdown(listener, sys.SHUT_RDWR);
+    await closeAll();
+    // Every request comes to its end, with what it had or as an error, before the process does.
+    if (ring.enter(100) >= 0) complete();
+  });
+  ready(options.host, opened.port);
 
-ask();
-for (;;) {
-  const result = ring.enter(TIMEOUT);
-  if (result < 0) fail("io_uring_enter", sys.systemError(result));
-  const count = complete();
-  if (count === 0 && full) ask();
-  // Signals and timers: when there is nothing else to do, and otherwise every now and then.
-  if (count === 0 || sys.turnIsDue()) await sys.runtimeTurn();
+  ask();
+  for (;;) {
+    const submitted = ring.enter(TIMEOUT);
+    if (submitted < 0) fail("io_uring_enter", sys.systemError(submitted));
+    const count = ring.waiting();
+    if (count > 0) logWait("io_uring_enter", { submitted, completed: count }, () => `${ring.calls} calls so far`);
+    complete();
+    if (count === 0 && exhausted) ask();
+    // Signals and timers: when there is nothing else to do, and otherwise every now and then.
+    if (count === 0 || sys.turnIsDue()) await sys.runtimeTurn();
+  }
 }
 
-/** Deals with all completions that have come, and returns how many there were. */
-function complete(): number {
-  let count = 0;
-  for (; ring.next(); count++) {
-    const { data, result, more } = ring;
-    const client = clients[data >> 1];
+/** Deals with all completions that have come. */
+function complete(): void {
+  while (ring.next()) {
+    const { data, result, more } = ring, client = clients[data >> 1];
     if (!client) onAccepted(result, more);
     else if (data & SEND) onSent(client, result);
     else onReceived(client, result);
   }
-  return count;
 }
 
 function openRing(): Ring {
@@ -118,35 +116,28 @@ function ask(): void {
 function onAccepted(fd: number, more: boolean): void {
   if (stopping) return;
   if (fd < 0) {
-    if (!full) log("error", 0, "accept:", explain(sys.systemError(fd)));
-    // Out of descriptors. Who has connected waits in the backlog, and asking again now would fail as fast.
-    full = fd !== -sys.ECONNABORTED;
+    if (!exhausted) log("error", 0, "accept:", sys.systemError(fd));
+    // Out of descriptors. Who is connected waits in the backlog, and asking again now would fail as fast.
+    exhausted = fd !== -sys.ECONNABORTED;
   } else {
-    full = false;
-    const place = free.pop() ?? clients.length;
+    exhausted = false;
+    const place = free.pop() ?? clients.length, id = nextNumber();
     const client: Client = {
-      fd,
-      id: ++accepted,
-      place,
-      start: 0,
-      size: 0,
-      exchanges: 0,
-      silence: 0,
-      leaving: false,
-      close() {
+      ...{ fd, id, place, start: 0, size: 0, exchanges: 0, silence: 0, leaving: false },
+      abort(why) {
+        leave(client, why);
         // The pending request then ends by itself, and that is when the descriptor can be closed.
-        client.leaving = true;
         sys.shutdown(fd, sys.SHUT_RDWR);
       },
     };
-    if (!options.quiet) log("accept", client.id, sys.getpeername(fd, peer) < 0 ? "?" : sys.addressText(peer));
+    log("accept", id, sys.getpeername(fd, peer) < 0 ? "gone" : sys.addressText(peer));
     clients[place] = client;
     if (place >> 6 === blocks.length) blocks.push(sys.memory(BUFFERS_PER_BLOCK * BUFFER_SIZE));
     open.add(client);
     receive(client);
   }
   asking = more;
-  if (!full) ask();
+  if (!exhausted) ask();
 }
 
 /** Asks for bytes. */
@@ -170,14 +161,15 @@ function bufferOf(place: number): number {
 
 /** Bytes have come, or the end of the stream, or an error; -ECANCELED if the send before it did not succeed. */
 function onReceived(client: Client, size: number): void {
-  if (client.leaving || size === 0) return close(client);
+  // What still comes after the server has shut down its side is dropped: closed with unread bytes, a socket resets.
+  if (client.leaving) return size > 0 ? receive(client) : release(client);
   if (size === -sys.ECANCELED) return reply(client);
-  if (size < 0) return abort(client, size);
-  client.silence = 0;
-  if (!options.quiet) {
-    const at = (client.place & 63) * BUFFER_SIZE;
-    log("recv", client.id, blocks[client.place >> 6].bytes.subarray(at, at + size));
+  if (size <= 0) {
+    leave(client, size === 0 ? "by the client" : sys.systemError(size));
+    return release(client);
   }
+  client.silence = 0;
+  log("recv", client.id, size, blocks[client.place >> 6].bytes.subarray((client.place & 63) * BUFFER_SIZE));
   client.start = 0;
   client.size = size;
   client.exchanges++;
@@ -186,33 +178,39 @@ function onReceived(client: Client, size: number): void {
 
 /** A message has been sent back. If not, or not all of it, the receive that was to follow is not begun. */
 function onSent(client: Client, sent: number): void {
+  const last = client.exchanges === options.messages;
+  if (sent > 0) log("send", client.id, sent);
   if (sent === client.size) {
-    log("send", client.id);
-    if (client.exchanges === options.messages) close(client);
-    return;
+    if (!last) return;
+    leave(client, `after ${options.messages} messages`);
+    sys.shutdown(client.fd, sys.SHUT_WR);
+    setTimeout(() => clients[client.place] === client && sys.shutdown(client.fd, sys.SHUT_RDWR), LINGER);
+    return receive(client);
   }
   if (sent >= 0) {
     client.start += sent;
     client.size -= sent;
   } else {
-    if (!client.leaving) log("error", client.id, explain(sys.systemError(sent)));
-    client.leaving = true;
+    leave(client, sys.systemError(sent));
   }
   // The kernel will say so of the receive, too, unless there is none, or it was told to keep the chain to itself.
-  if (silent || client.exchanges === options.messages) onReceived(client, -sys.ECANCELED);
+  if (silent || last) onReceived(client, -sys.ECANCELED);
 }
 
-function abort(client: Client, result: number): void {
-  log("error", client.id, explain(sys.systemError(result)));
-  close(client);
+/** The connection ends. Its descriptor and its buffer are still in use. */
+function leave(client: Client, reason: unknown): void {
+  if (client.leaving) return;
+  client.leaving = true;
+  open.delete(client);
+  log("close", client.id, reason);
 }
 
 /** To be called when no request of the client is pending. */
-function close(client: Client): void {
+function release(client: Client): void {
   sys.close(client.fd);
   clients[client.place] = undefined;
   free.push(client.place);
-  open.delete(client);
-  log("close", client.id);
-  if (full) ask();
+  if (exhausted) ask();
 }
+
+await main();

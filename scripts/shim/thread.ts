@@ -10,23 +10,20 @@
  * inbox and outbox are what a socket's two buffers are in the kernel; ringing the bell is the system call.
  */
 
-import process from "node:process";
 import { URL } from "node:url";
 import { Worker, workerData } from "node:worker_threads";
-import { errorCode, joinThreads, type ThreadSettings, threadSettings } from "./program.ts";
-import { type Connection, READ, WRITE } from "./readiness.ts";
-import { outOfDescriptors } from "./shim.ts";
+import { outOfDescriptors } from "./descriptors.ts";
+import { errorCode, log, onStop, type ThreadSettings, threadSettings } from "./program.ts";
+import type { Connection } from "./socket.ts";
 
 /** How many bytes fit into an inbox, or an outbox. */
 const BOX = 65_536;
 /** The words a mailbox begins with, by index. One side changes them, the other may sleep until they change. */
-const STATE = 0, RUNG = 1, INBOX = 2, OUTBOX = 3, FAILURE = 4, ID = 5, WORDS = 8;
+const STATE = 0, RUNG = 1, INBOX = 2, OUTBOX = 3, WANTED = 4, ASLEEP = 5, FAILURE = 6, ID = 7, WORDS = 8;
 /** STATE: the thread is starting, waits for a connection, serves one, or wants that closed. */
 const STARTING = 0, FREE = 1, BUSY = 2, CLOSING = 3;
-/** INBOX: how many bytes are in it (0 is the end of the stream), or taken, or taken and the main thread knows it. */
-const TAKEN = -1, WANTED = -2;
-/** INBOX or OUTBOX: the connection is broken. OUTBOX is otherwise how many bytes have yet to be sent. */
-const FAILED = -3;
+/** INBOX, OUTBOX: how many bytes are in it (in the inbox 0 is the end of the stream), or what else is to be known. */
+const EMPTY = -1, FAILED = -2;
 
 /** What a thread is told when it starts. */
 interface ThreadData extends ThreadSettings {
@@ -69,7 +66,10 @@ class Mailbox {
 
   /** Sleeps as long as a word has this value. A wake-up can be stale, hence the loop. */
   sleep(word: number, value: number): void {
+    if (this.get(word) !== value) return;
+    this.set(ASLEEP, word);
     while (this.get(word) === value) Atomics.wait(this.words, word, value);
+    this.set(ASLEEP, -1);
   }
 }
 
@@ -82,7 +82,6 @@ export class CurrentThread {
 
   constructor() {
     const data = workerData as ThreadData;
-    joinThreads(data);
     this.#mailbox = new Mailbox(data.memory);
     this.#bell = data.bell;
   }
@@ -106,7 +105,7 @@ export class CurrentThread {
 
 /** A connection, for the thread that serves it: as `Connection`, but its calls block. */
 export class BlockingConnection {
-  /** Counts the connections of one server, from 1. */
+  /** Counts the connections of the process, from 1. */
   readonly id: number;
   #mailbox: Mailbox;
   #thread: CurrentThread;
@@ -120,19 +119,18 @@ export class BlockingConnection {
 
   /**
    * Blocks until there are bytes, and returns them; an empty array is the end of the stream. Throws what the
-   * connection failed with, such as ECONNRESET. See recv(2).
+   * connection failed with, such as ECONNRESET, or was aborted for. See recv(2).
    */
   recv(): Uint8Array {
     this.#requireOpen();
-    let length = this.#mailbox.get(INBOX);
-    for (; length === TAKEN || length === WANTED; length = this.#mailbox.get(INBOX)) {
-      if (length === TAKEN) this.#thread.ring();
-      this.#mailbox.sleep(INBOX, length);
-    }
+    this.#mailbox.sleep(INBOX, EMPTY);
+    const length = this.#mailbox.get(INBOX);
     if (length === FAILED) throw this.#failure();
     const data = this.#mailbox.inbox.slice(0, length);
     // The end of the stream stays in the inbox, for whoever calls again.
-    if (length > 0) this.#mailbox.set(INBOX, TAKEN);
+    if (length > 0) this.#mailbox.set(INBOX, EMPTY);
+    // The main thread has more, and waits for room.
+    if (this.#mailbox.get(WANTED) === 1) this.#thread.ring();
     return data;
   }
 
@@ -161,7 +159,7 @@ export class BlockingConnection {
     this.#mailbox.sleep(STATE, CLOSING);
   }
 
-  /** Blocks until the outbox is empty (0) or the connection broken (FAILED). */
+  /** Blocks until the outbox is empty, or the connection broken, and says which. */
   #flush(): number {
     let length = this.#mailbox.get(OUTBOX);
     for (; length > 0; length = this.#mailbox.get(OUTBOX)) this.#mailbox.sleep(OUTBOX, length);
@@ -182,30 +180,67 @@ export class BlockingConnection {
 
 // ---------------------------------------------------------------- in the main thread
 
-/** The descriptors to be had before a thread is started: it needs up to 6, and some more while it loads its code. */
+/** So many clients may stand in line. The next ones wait in the backlog of the listening socket, unseen. */
+const LONGEST_LINE = 100;
+
+/** Clients that are connected and wait for a thread: first come, first served. */
+export class Line {
+  #waiting: { connection: Connection; since: number; waits: boolean }[] = [];
+  #onLeft = () => {};
+
+  constructor() {
+    onStop(() => {
+      for (const { connection } of this.#waiting.splice(0)) {
+        connection.close();
+        log("close", connection.id, "the server stops");
+      }
+    });
+  }
+
+  get length(): number {
+    return this.#waiting.length;
+  }
+
+  /** Puts a client in line. If there is a reason `why` it has to wait, the log says so. Waits while the line is too long. */
+  async join(connection: Connection, why: string): Promise<void> {
+    this.#waiting.push({ connection, since: performance.now(), waits: why !== "" });
+    if (why) log("wait", connection.id, `${why}, ${this.length} in line`);
+    while (this.length >= LONGEST_LINE) await new Promise<void>((resolve) => this.#onLeft = resolve);
+  }
+
+  /** Takes the first client out of the line; there must be one. `waited` is for the log, if it had to wait. */
+  leave(): { connection: Connection; waited: string[] } {
+    const { connection, since, waits } = this.#waiting.shift()!;
+    this.#onLeft();
+    const waited = `after ${(performance.now() - since).toFixed(1)} ms in line, ${this.length} wait now`;
+    return { connection, waited: waits ? [waited] : [] };
+  }
+}
+
+/** The descriptors to be had before a thread is started: it needs up to 7, and some more while it loads its code. */
 const THREAD_DESCRIPTORS = 16;
 
 /** The threads that a script has started, all of which ring the same bell. */
 export class Threads {
   #script: string;
-  #options: Record<string, unknown>;
   #threads = new Set<Thread>();
   #bell = new Int32Array(new SharedArrayBuffer(4));
   #oneEnded = () => {};
 
-  /** Each thread runs `script`, a module's `import.meta.url`, and finds `options` there by `sharedOptions`. */
-  constructor(script: string, options: Record<string, unknown>) {
+  /** Each thread runs `script`, a module's `import.meta.url`. */
+  constructor(script: string) {
     this.#script = script;
-    this.#options = options;
     this.#answer();
+    setInterval(() => this.#threads.forEach((thread) => thread.excuse()), 1000);
   }
 
   get size(): number {
     return this.#threads.size;
   }
 
-  get names(): string[] {
-    return [...this.#threads].map(({ name }) => name);
+  /** What each thread does, such as `r-1 asleep in recv for #1`. */
+  doing(): string[] {
+    return [...this.#threads].map((thread) => `${thread.name} ${thread.doing()}`);
   }
 
   /**
@@ -215,11 +250,7 @@ export class Threads {
   async start(name: string): Promise<Thread> {
     const error = this.outOfDescriptors();
     if (error) throw error;
-    const thread = new Thread(this.#script, {
-      ...threadSettings(name, this.#options),
-      memory: Mailbox.allocate(),
-      bell: this.#bell,
-    });
+    const thread = new Thread(this.#script, { ...threadSettings(name), memory: Mailbox.allocate(), bell: this.#bell });
     this.#threads.add(thread);
     thread.ended.then(() => {
       this.#threads.delete(thread);
@@ -260,11 +291,9 @@ export class Thread {
   readonly ended: Promise<void>;
   #mailbox: Mailbox;
   #onStarted = () => {};
-  #served: { resolve(): void; reject(error: unknown): void } | null = null;
+  #served: PromiseWithResolvers<void> | null = null;
   #connection: Connection | null = null;
-  #open: Set<Connection> | null = null;
-  /** What has left the outbox, but not all of it has been sent. */
-  #unsent: Uint8Array | null = null;
+  #sending = false;
   /** What has been received, and has no place in the inbox yet. */
   #unread: Uint8Array | null = null;
 
@@ -286,98 +315,97 @@ export class Thread {
     });
   }
 
-  /**
-   * Has the thread serve a connection, which is one of `open` meanwhile. Resolves when the thread has closed
-   * it; rejects if the thread has died, which closes it too.
-   */
-  serve(connection: Connection, open: Set<Connection>): Promise<void> {
-    open.add(connection);
+  /** Has the thread serve a connection. Resolves when the thread has closed it; rejects if it has died, which closes it. */
+  serve(connection: Connection): Promise<void> {
     this.#connection = connection;
-    this.#open = open;
+    this.#served = Promise.withResolvers();
     this.#mailbox.set(ID, connection.id);
-    this.#mailbox.set(INBOX, TAKEN);
-    this.#mailbox.set(OUTBOX, 0);
+    this.#mailbox.set(INBOX, EMPTY);
+    this.#mailbox.set(OUTBOX, EMPTY);
     this.#mailbox.wake(STATE, BUSY);
-    connection.onReadable = connection.onWritable = () => this.#work();
-    return new Promise((resolve, reject) => {
-      this.#served = { resolve, reject };
-      this.#work();
-    });
+    this.#receive(connection);
+    return this.#served.promise;
+  }
+
+  /** What it does, in words. A thread that sleeps does so on the word that it waits for. */
+  doing(): string {
+    if (this.#mailbox.get(STATE) < BUSY) return "asleep in accept";
+    const call = { [INBOX]: "asleep in recv", [OUTBOX]: "asleep in send" }[this.#mailbox.get(ASLEEP)] ?? "computing";
+    return `${call} for #${this.#mailbox.get(ID)}`;
+  }
+
+  /** A client is not silent while its thread computes. */
+  excuse(): void {
+    if (this.#connection && this.#mailbox.get(ASLEEP) === -1) this.#connection.silence = 0;
   }
 
   /** Does what the thread has asked for since it was last called. */
   answer(): void {
     if (Atomics.exchange(this.#mailbox.words, RUNG, 0) === 0) return;
-    if (this.#connection) this.#work();
-    else this.#onStarted();
+    if (!this.#connection) return this.#onStarted();
+    if (this.#unread) this.#deliver(this.#connection);
+    this.#send(this.#connection);
   }
 
-  /** Moves bytes as far as socket and mailbox let it: when the thread rings, and when its socket is ready. */
-  #work(): void {
-    const connection = this.#connection;
-    if (!connection) return;
-    try {
-      this.#send(connection);
-    } catch (error) {
-      this.#fail(OUTBOX, error);
-    }
-    try {
-      this.#recv(connection);
-    } catch (error) {
-      this.#fail(INBOX, error);
-    }
-    if (this.#mailbox.get(STATE) !== CLOSING) return;
-    this.#hangUp();
-    this.#mailbox.wake(STATE, FREE);
+  /** Asks the socket for bytes. One piece is received ahead: then the inbox is full, and the rest stays in the kernel. */
+  #receive(connection: Connection): void {
+    connection.recvThen((data) => {
+      if (connection !== this.#connection) return;
+      this.#unread = data;
+      this.#deliver(connection);
+    }, (error) => this.#fail(INBOX, connection, error));
   }
 
-  #send(connection: Connection): void {
-    const length = this.#mailbox.get(OUTBOX);
-    if (length <= 0) return;
-    // A copy: a runtime may keep what it is given for a while, and needn't take shared memory.
-    this.#unsent ??= this.#mailbox.outbox.slice(0, length);
-    if (this.#unsent.length > 0) this.#unsent = this.#unsent.subarray(connection.sendNow(this.#unsent));
-    if (this.#unsent.length > 0 || !connection.ready(WRITE)) return;
-    this.#unsent = null;
-    this.#mailbox.wake(OUTBOX, 0);
-  }
-
-  #recv(connection: Connection): void {
-    const length = this.#mailbox.get(INBOX);
-    if (length !== TAKEN && length !== WANTED) return;
-    if (!this.#unread) {
-      if (connection.ready(READ)) this.#unread = connection.recvNow();
-      if (!this.#unread) return this.#mailbox.set(INBOX, WANTED);
-      connection.silence = 0;
-    }
-    const data = this.#unread.subarray(0, BOX);
-    this.#unread = this.#unread.length > BOX ? this.#unread.subarray(BOX) : null;
+  /** Puts what was received into the inbox, if there is room: if not, the thread rings once it has taken what is there. */
+  #deliver(connection: Connection): void {
+    this.#mailbox.set(WANTED, 1);
+    if (this.#mailbox.get(INBOX) !== EMPTY) return;
+    this.#mailbox.set(WANTED, 0);
+    const data = this.#unread!.subarray(0, BOX);
+    this.#unread = this.#unread!.length > BOX ? this.#unread!.subarray(BOX) : null;
     this.#mailbox.inbox.set(data);
     this.#mailbox.wake(INBOX, data.length);
-    // One more is read meanwhile. Then the inbox is full, and the client's bytes stay in the kernel.
-    if (!this.#unread) connection.ready(READ);
+    if (this.#unread) this.#deliver(connection);
+    else if (data.length > 0) this.#receive(connection);
   }
 
-  #fail(word: number, error: unknown): void {
+  /** Sends what is in the outbox, and closes the connection after that if the thread wants it closed. */
+  #send(connection: Connection): void {
+    if (this.#sending || connection !== this.#connection) return;
+    const length = this.#mailbox.get(OUTBOX);
+    if (length > 0) {
+      this.#sending = true;
+      // A copy: a runtime may keep what it is given for a while, and needn't take shared memory.
+      connection.sendThen(this.#mailbox.outbox.slice(0, length), () => {
+        this.#sending = false;
+        if (connection !== this.#connection) return;
+        this.#mailbox.wake(OUTBOX, EMPTY);
+        this.#send(connection);
+      }, (error) => {
+        this.#sending = false;
+        this.#fail(OUTBOX, connection, error);
+      });
+    } else if (this.#mailbox.get(STATE) === CLOSING) {
+      this.#hangUp();
+      this.#mailbox.wake(STATE, FREE);
+    }
+  }
+
+  #fail(word: number, connection: Connection, error: unknown): void {
+    if (connection !== this.#connection) return;
     const text = new TextEncoder().encode(`${errorCode(error)}\n${(error as Error).message}`).subarray(0, 1024);
     this.#mailbox.failure.set(text);
     this.#mailbox.set(FAILURE, text.length);
     this.#mailbox.wake(word, FAILED);
+    this.#send(connection);
   }
 
   /** Closes the connection, because the thread wants that or because it has died, of `error`. */
   #hangUp(error?: unknown): void {
-    const connection = this.#connection;
-    if (!connection) return;
-    this.#connection = this.#unsent = this.#unread = null;
-    this.#open!.delete(connection);
-    connection.close();
-    if (error) this.#served!.reject(error);
-    else this.#served!.resolve();
+    this.#connection?.close();
+    this.#connection = this.#unread = null;
+    if (error) this.#served?.reject(error);
+    else this.#served?.resolve();
+    this.#served = null;
   }
-}
-
-/** The memory of this process that is in RAM, in bytes: the resident set size of getrusage(2). */
-export function residentMemory(): number {
-  return process.memoryUsage().rss;
 }

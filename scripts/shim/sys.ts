@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The system-call layer: the C library's socket calls under their own names, through each runtime's FFI.
- *
- * | runtime | way into the C library                |
- * | ------- | ------------------------------------- |
- * | Deno    | `Deno.dlopen`                         |
- * | Bun     | `bun:ffi`                             |
- * | Node    | `node:ffi`, without a flag from 26.10 |
+ * The system-call layer: the C library's socket calls under their own names, through each runtime's FFI (ffi.ts).
  *
  * Every call returns what the kernel returned if that is 0 or more, and otherwise the negative error number, as
  * the kernel itself does: `recv(...) === -EAGAIN`. The C library puts that number in `errno`, where the runtime's
@@ -19,167 +13,13 @@
  */
 
 import { lookup } from "node:dns/promises";
-import process from "node:process";
 import { setImmediate, setTimeout } from "node:timers";
-import { getSystemErrorMessage, getSystemErrorName } from "node:util";
-import { fail, formatAddress, runtime } from "./program.ts";
-import type { Address } from "./shim.ts";
+import * as util from "node:util";
+import { cFunction, cFunctionToAddress, errno, NULL, type Pointer, toArrayBuffer, toPointer } from "./ffi.ts";
+import { formatAddress, process } from "./program.ts";
+import type { Address } from "./socket.ts";
 
-// ---------------------------------------------------------------- calling C
-
-/** An address in the form that the runtime's FFI takes. */
-type Pointer = unknown;
-/** An `int`; a size or an unsigned number below 2^32; an address. */
-type Kind = "int" | "size" | "pointer";
-type CFunction<Result> = (...values: unknown[]) => Result;
-
-const findFunction: (name: string, kinds: Kind[], result: "int" | "long") => CFunction<unknown> = {
-  deno: denoFunction,
-  bun: bunFunction,
-  node: nodeFunction,
-}[runtime];
-
-/** A function of the C library that returns an `int`, or a `ssize_t` that fits in one. */
-export function cFunction(name: string, ...kinds: Kind[]): CFunction<number> {
-  return findFunction(name, kinds, "int") as CFunction<number>;
-}
-
-/** A function of the C library that returns an address. */
-function cFunctionToAddress(name: string, ...kinds: Kind[]): CFunction<bigint> {
-  return findFunction(name, kinds, "long") as CFunction<bigint>;
-}
-
-export const toPointer: (address: number) => Pointer =
-  { deno: denoPointer, bun: bunPointer, node: nodePointer }[runtime];
-
-/** The bytes at an address, without a copy. */
-const toArrayBuffer: (pointer: Pointer, size: number) => ArrayBuffer = {
-  deno: denoArrayBuffer,
-  bun: bunArrayBuffer,
-  node: nodeArrayBuffer,
-}[runtime];
-
-/** Why system calls can't be made here, or an empty string. */
-const missing: () => string = { deno: missingPlatform, bun: missingPlatform, node: missingForNode }[runtime];
-
-/** Ends the process, with a line that says what is needed, where the system-call layer does not work. */
-export function requireLinux(): void {
-  const reason = missing();
-  if (reason) fail("cannot make system calls", reason);
-}
-
-function missingPlatform(): string {
-  const { platform, arch } = process;
-  return platform === "linux" && (arch === "x64" || arch === "arm64")
-    ? ""
-    : `Linux on x86-64 or arm64 is needed, this is ${platform} on ${arch}`;
-}
-
-/** Stands for a function that can't be had. `requireLinux` has ended the script before it is called. */
-function unavailable(): never {
-  throw new Error(missing());
-}
-
-// A size is declared with 32 bits: 64 would cost a BigInt per call, and nothing here is that large.
-
-// ---------------------------------------------------------------- Deno
-
-function denoFunction(name: string, kinds: Kind[], result: "int" | "long"): CFunction<unknown> {
-  if (missing()) return unavailable;
-  const types = { int: "i32", size: "u32", pointer: "pointer" } as const;
-  return Deno.dlopen("libc.so.6", {
-    call: { name, parameters: kinds.map((kind) => types[kind]), result: result === "int" ? "i32" : "i64" },
-  }).symbols.call as CFunction<unknown>;
-}
-
-function denoPointer(address: number): Pointer {
-  return Deno.UnsafePointer.create(BigInt(address));
-}
-
-function denoArrayBuffer(pointer: Pointer, size: number): ArrayBuffer {
-  return Deno.UnsafePointerView.getArrayBuffer(pointer as Deno.PointerObject, size);
-}
-
-// ---------------------------------------------------------------- Bun
-
-/** `bun:ffi`, which only Bun can import: the other runtimes refuse a file that names it in an import. */
-function bunFFI(): typeof import("bun:ffi") {
-  return process.getBuiltinModule("bun:ffi") as unknown as typeof import("bun:ffi");
-}
-
-function bunFunction(name: string, kinds: Kind[], result: "int" | "long"): CFunction<unknown> {
-  if (missing()) return unavailable;
-  const types = { int: "i32", size: "u32", pointer: "ptr" } as const;
-  return bunFFI().dlopen("libc.so.6", {
-    [name]: { args: kinds.map((kind) => types[kind]), returns: result === "int" ? "i32" : "i64" },
-  }).symbols[name] as CFunction<unknown>;
-}
-
-function bunPointer(address: number): Pointer {
-  return address;
-}
-
-function bunArrayBuffer(pointer: Pointer, size: number): ArrayBuffer {
-  return bunFFI().toArrayBuffer(pointer as number, 0, size);
-}
-
-// ---------------------------------------------------------------- Node
-
-/** What is used of `node:ffi`. */
-interface NodeFFI {
-  DynamicLibrary: new (path: string) => {
-    getFunction(name: string, signature: { arguments: string[]; return: string }): CFunction<unknown>;
-  };
-  toArrayBuffer(pointer: bigint, size: number, copy: boolean): ArrayBuffer;
-}
-
-/** `node:ffi`, if this Node has it. What it says of being experimental is not for whoever runs the script. */
-function nodeFFI(): NodeFFI | undefined {
-  const { emitWarning } = process;
-  process.emitWarning = () => {};
-  try {
-    return process.getBuiltinModule("node:ffi") as NodeFFI | undefined;
-  } finally {
-    process.emitWarning = emitWarning;
-  }
-}
-
-function missingForNode(): string {
-  return missingPlatform() || (nodeFFI() ? "" : `Node 26.10 or later is needed, this is ${process.version}`);
-}
-
-/**
- * Node calls functions of up to three parameters fast, and of seven or more if all are plain integers; those
- * between take three times as long. So they are padded: a C function does not look at what it hasn't declared.
- */
-function nodeFunction(name: string, kinds: Kind[], result: "int" | "long"): CFunction<unknown> {
-  const ffi = missing() ? undefined : nodeFFI();
-  if (!ffi) return unavailable;
-  const types = { int: "int32", size: "int32", pointer: "uint64" } as const;
-  const parameters: string[] = kinds.map((kind) => types[kind]);
-  if (parameters.length > 3) { while (parameters.length < 7) parameters.push("int32"); }
-  const call = new ffi.DynamicLibrary("libc.so.6").getFunction(name, {
-    arguments: parameters,
-    return: result === "int" ? "int32" : "int64",
-  });
-  switch (kinds.length) {
-    case 4:
-      return (a, b, c, d) => call(a, b, c, d, 0, 0, 0);
-    case 5:
-      return (a, b, c, d, e) => call(a, b, c, d, e, 0, 0);
-    case 6:
-      return (a, b, c, d, e, f) => call(a, b, c, d, e, f, 0);
-  }
-  return call;
-}
-
-function nodePointer(address: number): Pointer {
-  return BigInt(address);
-}
-
-function nodeArrayBuffer(pointer: Pointer, size: number): ArrayBuffer {
-  return nodeFFI()!.toArrayBuffer(pointer as bigint, size, false);
-}
+export { requireSystemCalls } from "./ffi.ts";
 
 // ---------------------------------------------------------------- errors
 
@@ -194,25 +34,15 @@ export const EINTR = 4,
   EINPROGRESS = 115,
   ECANCELED = 125;
 
-const cErrnoLocation = cFunctionToAddress("__errno_location");
-
-/**
- * `errno` of this thread, at the address where the C library keeps it. Between a call and reading it there may be
- * nothing, not even a call of one of our own functions: that is where a runtime collects garbage or compiles.
- */
-export const errno = missing()
-  ? new Int32Array(1)
-  : new Int32Array(toArrayBuffer(toPointer(Number(cErrnoLocation())), 4));
-
 /** The name of what a call returned, such as `EMFILE` for -24; see errno(3). */
 export function errorName(returned: number): string {
-  return getSystemErrorName(returned);
+  return util.getSystemErrorName(returned);
 }
 
 /** What a call returned as an error, with its name in `code`, to be thrown or shown. */
 export function systemError(returned: number): Error & { code: string } {
-  const code = getSystemErrorName(returned);
-  return Object.assign(new Error(`${getSystemErrorMessage(returned)} (${code})`), { code });
+  const code = util.getSystemErrorName(returned);
+  return Object.assign(new Error(`${util.getSystemErrorMessage(returned)} (${code})`), { code });
 }
 
 /** Passes on what a call returned, or throws it as an error. */
@@ -236,18 +66,17 @@ export interface Memory {
 const cMmap = cFunctionToAddress("mmap", "pointer", "size", "int", "int", "int", "size");
 const PROT_READ = 1, PROT_WRITE = 2;
 const MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32, MAP_POPULATE = 32_768;
-const NULL = missing() ? null : toPointer(0);
 
 /** Gets memory of `size` bytes (a multiple of 4), all 0, that is kept until the process ends. Throws if there is none. */
 export function memory(size: number): Memory {
-  const address = cMmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const address = cMmap.call(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address < 0) throw systemError(-errno[0]);
   return memoryAt(Number(address), size);
 }
 
 /** Maps what a descriptor stands for, such as the rings of io_uring. Throws if that fails. See mmap(2). */
 export function mapped(fd: number, offset: number, size: number): Memory {
-  const address = cMmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
+  const address = cMmap.call(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
   if (address < 0) throw systemError(-errno[0]);
   return memoryAt(Number(address), size);
 }
@@ -285,22 +114,19 @@ const cSetsockopt = cFunction("setsockopt", "int", "int", "int", "pointer", "siz
 
 /** Creates a socket and returns its descriptor. See socket(2). */
 export function socket(family: number, type: number, protocol: number): number {
-  const result = cSocket(family, type, protocol);
+  const result = cSocket.call(family, type, protocol);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Gives a socket its address. See bind(2). */
 export function bind(fd: number, address: SocketAddress): number {
-  const result = cBind(fd, address.memory.pointer, address.length.ints[0]);
+  const result = cBind.call(fd, address.memory.pointer, address.length.ints[0]);
   return result < 0 ? -errno[0] : result;
 }
 
-/**
- * Lets a socket take connections; up to `backlog` of them wait in the kernel until they are accepted. It carries
- * the manual's section in its name, as the shim has a `listen` already. See listen(2).
- */
-export function listen2(fd: number, backlog: number): number {
-  const result = cListen(fd, backlog);
+/** Lets a socket take connections; up to `backlog` of them wait in the kernel until they are accepted. See listen(2). */
+export function listen(fd: number, backlog: number): number {
+  const result = cListen.call(fd, backlog);
   return result < 0 ? -errno[0] : result;
 }
 
@@ -310,63 +136,63 @@ export function listen2(fd: number, backlog: number): number {
  */
 export function accept4(fd: number, peer: SocketAddress, flags: number): number {
   peer.length.ints[0] = SOCKADDR_SIZE;
-  const result = cAccept4(fd, peer.memory.pointer, peer.length.pointer, flags);
+  const result = cAccept4.call(fd, peer.memory.pointer, peer.length.pointer, flags);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Connects a socket; a non-blocking one returns -EINPROGRESS, and SO_ERROR tells once it is writable. See connect(2). */
-export function connect2(fd: number, address: SocketAddress): number {
-  const result = cConnect(fd, address.memory.pointer, address.length.ints[0]);
+export function connect(fd: number, address: SocketAddress): number {
+  const result = cConnect.call(fd, address.memory.pointer, address.length.ints[0]);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Receives up to `size` bytes and returns how many; 0 is the end of the stream. See recv(2). */
 export function recv(fd: number, buffer: Memory, size: number, flags: number): number {
-  const result = cRecv(fd, buffer.pointer, size, flags);
+  const result = cRecv.call(fd, buffer.pointer, size, flags);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Sends up to `size` bytes and returns how many the kernel took: it may be fewer. See send(2). */
 export function send(fd: number, buffer: Memory, size: number, flags: number): number {
-  const result = cSend(fd, buffer.pointer, size, flags);
+  const result = cSend.call(fd, buffer.pointer, size, flags);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Ends one direction of a connection, or both. See shutdown(2). */
 export function shutdown(fd: number, how: number): number {
-  const result = cShutdown(fd, how);
+  const result = cShutdown.call(fd, how);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Closes a descriptor, whose number may be given out again at once. See close(2). */
 export function close(fd: number): number {
-  const result = cClose(fd);
+  const result = cClose.call(fd);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Fills in the address that a socket is bound to. See getsockname(2). */
 export function getsockname(fd: number, address: SocketAddress): number {
   address.length.ints[0] = SOCKADDR_SIZE;
-  const result = cGetsockname(fd, address.memory.pointer, address.length.pointer);
+  const result = cGetsockname.call(fd, address.memory.pointer, address.length.pointer);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Fills in the address of the other end. See getpeername(2). */
 export function getpeername(fd: number, address: SocketAddress): number {
   address.length.ints[0] = SOCKADDR_SIZE;
-  const result = cGetpeername(fd, address.memory.pointer, address.length.pointer);
+  const result = cGetpeername.call(fd, address.memory.pointer, address.length.pointer);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Reads an option into `value`; `length` holds the size of `value` before, and of what was read after. See getsockopt(2). */
 export function getsockopt(fd: number, level: number, option: number, value: Memory, length: Memory): number {
-  const result = cGetsockopt(fd, level, option, value.pointer, length.pointer);
+  const result = cGetsockopt.call(fd, level, option, value.pointer, length.pointer);
   return result < 0 ? -errno[0] : result;
 }
 
 /** Sets an option to the first `size` bytes of `value`. See setsockopt(2), socket(7), tcp(7). */
 export function setsockopt(fd: number, level: number, option: number, value: Memory, size: number): number {
-  const result = cSetsockopt(fd, level, option, value.pointer, size);
+  const result = cSetsockopt.call(fd, level, option, value.pointer, size);
   return result < 0 ? -errno[0] : result;
 }
 
@@ -412,18 +238,21 @@ export function socketAddress(): SocketAddress {
   return { memory: part(all, 0, SOCKADDR_SIZE), length: part(all, SOCKADDR_SIZE, 4) };
 }
 
-/** The address of a host, given by name or number, and a port. Throws ENOTFOUND if there is no such host. */
-export async function resolveAddress({ host, port }: Address): Promise<SocketAddress> {
-  const { address, family } = await lookup(host);
-  const result = socketAddress(), { bytes } = result.memory, text = memory(64);
-  text.bytes.set(new TextEncoder().encode(address));
-  result.length.ints[0] = family === 6 ? SOCKADDR_SIZE : 16;
-  bytes[0] = family === 6 ? AF_INET6 : AF_INET;
-  bytes[2] = port >> 8;
-  bytes[3] = port;
-  const numeric = part(result.memory, family === 6 ? 8 : 4, family === 6 ? 16 : 4);
-  cInetPton(bytes[0], text.pointer, numeric.pointer);
-  return result;
+/** The addresses of a host, given by name or number, with a port. Throws ENOTFOUND if there is no such host. */
+export async function resolveAddresses({ host, port }: Address): Promise<SocketAddress[]> {
+  const found = await lookup(host, { all: true });
+  return found.map(({ address, family }) => {
+    const result = socketAddress(), { bytes } = result.memory, text = memory(64), isIPv6 = family === 6;
+    text.bytes.set(new TextEncoder().encode(address));
+    result.length.ints[0] = isIPv6 ? SOCKADDR_SIZE : 16;
+    bytes[0] = isIPv6 ? AF_INET6 : AF_INET;
+    bytes[2] = port >> 8;
+    bytes[3] = port;
+    const numeric = part(result.memory, isIPv6 ? 8 : 4, isIPv6 ? 16 : 4);
+    // What it can't read stays 0, which is every address of the machine.
+    if (cInetPton.call(bytes[0], text.pointer, numeric.pointer) !== 1) throw new Error(`not an address: ${address}`);
+    return result;
+  });
 }
 
 /** The family of an address: AF_INET or AF_INET6. */
@@ -450,13 +279,13 @@ export function addressText(address: SocketAddress): string {
  * without. Throws if the address can't be had (EADDRINUSE, EACCES, ENOTFOUND).
  */
 export async function openListener(where: Address, type: number): Promise<{ fd: number; port: number }> {
-  const address = await resolveAddress(where);
+  const [address] = await resolveAddresses(where);
   const fd = must(socket(familyOf(address), type | SOCK_CLOEXEC, 0));
   // The port can be had again right after the server has ended; and no reply waits for another to be acknowledged.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
   must(setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1));
   must(bind(fd, address));
-  must(listen2(fd, 4096));
+  must(listen(fd, 4096));
   must(getsockname(fd, address));
   return { fd, port: portOf(address) };
 }
@@ -504,7 +333,7 @@ export function setTimeval({ ints }: Memory, milliseconds: number): void {
  * are left. See select(2).
  */
 export function select(count: number, read: Memory, write: Memory, timeout: Memory): number {
-  const result = cSelect(count, read.pointer, write.pointer, NULL, timeout.pointer);
+  const result = cSelect.call(count, read.pointer, write.pointer, NULL, timeout.pointer);
   return result < 0 ? -errno[0] : result;
 }
 
@@ -540,7 +369,7 @@ export function pollfdEvents({ ints }: Memory, index: number): number {
  * are. See poll(2).
  */
 export function poll(fds: Memory, count: number, timeout: number): number {
-  const result = cPoll(fds.pointer, count, timeout);
+  const result = cPoll.call(fds.pointer, count, timeout);
   return result < 0 ? -errno[0] : result;
 }
 
@@ -568,7 +397,7 @@ export function descriptorOf({ ints }: Memory, index: number): number {
 
 /** Creates an epoll instance and returns its descriptor. See epoll_create1(2). */
 export function epoll_create1(flags: number): number {
-  const result = cEpollCreate1(flags);
+  const result = cEpollCreate1.call(flags);
   return result < 0 ? -errno[0] : result;
 }
 
@@ -579,7 +408,7 @@ export function epoll_ctl(epoll: number, operation: number, fd: number, events: 
   const { ints, pointer } = controlEvent ??= epollEvents(1);
   ints[0] = events;
   ints[EPOLL_EVENT_INTS - 2] = fd;
-  const result = cEpollCtl(epoll, operation, fd, pointer);
+  const result = cEpollCtl.call(epoll, operation, fd, pointer);
   return result < 0 ? -errno[0] : result;
 }
 
@@ -588,7 +417,7 @@ export function epoll_ctl(epoll: number, operation: number, fd: number, events: 
  * Returns how many. See epoll_wait(2).
  */
 export function epoll_wait(epoll: number, events: Memory, count: number, timeout: number): number {
-  const result = cEpollWait(epoll, events.pointer, count, timeout);
+  const result = cEpollWait.call(epoll, events.pointer, count, timeout);
   return result < 0 ? -errno[0] : result;
 }
 

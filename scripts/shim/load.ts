@@ -21,17 +21,16 @@
  *
  * The result is a line of JSON.
  *
- *   deno run -A scripts/load.ts --connections 100      or: bun scripts/load.ts      or: node scripts/load.ts
+ *   deno run -A scripts/shim/load.ts --connections 100      or: bun …, node …
  *   while one of the servers is running with --quiet --messages 0
  */
 
 import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
-import process from "node:process";
-import { explain, fail, parseOptions, usageError } from "./program.ts";
-import { connect, type Connection, READ, WRITE } from "./readiness.ts";
+import { explain, fail, parseOptions, process, usageError } from "./program.ts";
+import { load } from "./ffi.ts";
 import { explainRefusal, Ring } from "./ring.ts";
-import { Selector } from "./selector.ts";
+import { connect } from "./shim.ts";
 import * as sys from "./sys.ts";
 
 const options = parseOptions(
@@ -160,7 +159,7 @@ const MSG_DONTWAIT = 0x40, HOLD = 0.1;
 
 /** What the sockets that are made by system calls have in common. */
 async function systemCalls() {
-  const address = await sys.resolveAddress(options);
+  const addresses = await sys.resolveAddresses(options);
   const table = sys.memory((period + chunk + 3) & ~3);
   fillTable(table.bytes);
   // Of a piece its address is needed, and no more.
@@ -172,11 +171,17 @@ async function systemCalls() {
     table,
     /** Opens a connected socket. */
     connect(): number {
-      const fd = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
-      sys.must(sys.setsockopt(fd, sys.SOL_SOCKET, sys.SO_SNDTIMEO, timeout, 16));
-      sys.must(sys.setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
-      sys.must(sys.connect2(fd, address));
-      return fd;
+      let result = 0;
+      // A name may have two, and one of them may be in vain.
+      for (const address of addresses) {
+        const fd = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
+        sys.must(sys.setsockopt(fd, sys.SOL_SOCKET, sys.SO_SNDTIMEO, timeout, 16));
+        sys.must(sys.setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
+        result = sys.connect(fd, address);
+        if (result >= 0) return fd;
+        sys.close(fd);
+      }
+      return sys.must(result);
     },
     send(fd: number, position: number, length: number): number {
       const piece = pieces[position / size] ?? sys.part(table, position, 4);
@@ -325,45 +330,73 @@ async function uringSockets(): Promise<Sockets> {
 function portableSockets(): Sockets {
   const table = new Uint8Array(period + chunk);
   fillTable(table);
-  let arrived: Uint8Array = table;
-  const selector = new Selector<Connection, Link>();
-  const connections = new Map<Link, Connection>(), watched = new Set<Link>();
-  let waiting: ReturnType<typeof selector.wait> | null = null;
+  const asked = new Map<Link, () => void>();
+  let ready = new Set<Link>(), wake = () => {};
 
   return {
     name: "runtime",
     async open(client) {
       const connection = await connect(options);
+      let arrived: Uint8Array | null = null, current: Uint8Array = table, failure: unknown;
+      let asking = false, sending = false;
+      const mark = () => {
+        ready.add(link);
+        wake();
+      };
+      const fail = (error: unknown) => {
+        failure = error;
+        mark();
+      };
+      const ask = () => {
+        if (asking) return;
+        asking = true;
+        connection.recvThen((data) => {
+          asking = false;
+          arrived = data;
+          mark();
+        }, fail);
+      };
       const link: Link = {
         client,
         more: true,
         send(position, length) {
-          const sent = connection.sendNow(table.subarray(position, position + length));
-          // What a runtime has accepted counts as sent; the interest in writing is for the rest.
-          if (watched.has(link)) selector.modify(connection, sent < length ? READ | WRITE : READ);
-          return sent;
+          if (sending) return 0;
+          sending = true;
+          connection.sendThen(table.subarray(position, position + length), () => {
+            sending = false;
+            mark();
+          }, fail);
+          return length;
         },
         recv() {
-          const data = connection.recvNow();
-          if (data) arrived = data;
-          return data ? data.length : -1;
+          if (failure) throw failure;
+          // Not before what came last has been looked at: a runtime may use the memory again.
+          if (!arrived) ask();
+          if (!arrived) return -1;
+          current = arrived;
+          arrived = null;
+          return current.length;
         },
-        matches: (position, length) => matches({ bytes: arrived }, 0, { bytes: table }, position, length),
+        matches: (position, length) => matches({ bytes: current }, 0, { bytes: table }, position, length),
       };
-      connections.set(link, connection);
+      asked.set(link, ask);
       return link;
     },
     watch(link) {
-      watched.add(link);
-      selector.register(connections.get(link)!, READ, link);
+      asked.get(link)!();
     },
     async wait(milliseconds) {
-      waiting ??= selector.wait();
-      const pause = new Promise<null>((resolve) => setTimeout(() => resolve(null), milliseconds));
-      const ready = await Promise.race([waiting, pause]);
-      if (!ready) return [];
-      waiting = null;
-      return ready.map(({ data }) => data);
+      if (ready.size === 0) {
+        const woken = new Promise<void>((resolve) => wake = resolve);
+        const timer = setTimeout(() => wake(), milliseconds);
+        await woken;
+        clearTimeout(timer);
+      } else {
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
+      const found = [...ready];
+      ready = new Set();
+      return found;
     },
   };
 }
@@ -371,7 +404,8 @@ function portableSockets(): Sockets {
 /** Whether system calls can be made here. */
 function canCall(): boolean {
   try {
-    return sys.close(sys.must(sys.socket(sys.AF_INET, sys.SOCK_STREAM, 0))) === 0;
+    load();
+    return true;
   } catch {
     return false;
   }
@@ -381,9 +415,10 @@ function canCall(): boolean {
 async function findSockets(): Promise<Sockets> {
   switch (options.sockets) {
     case "uring":
+      sys.requireSystemCalls();
       return await uringSockets().catch((error) => fail("cannot use io_uring", explainRefusal(error)));
     case "epoll":
-      sys.requireLinux();
+      sys.requireSystemCalls();
       return await epollSockets();
     case "runtime":
       return portableSockets();

@@ -11,7 +11,8 @@
 
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
-import { cFunction, EINTR, EINVAL, errno, errorName, mapped, type Memory, memory, must, toPointer } from "./sys.ts";
+import { cFunction, errno, type Pointer, toPointer } from "./ffi.ts";
+import { EINTR, EINVAL, errorName, mapped, type Memory, memory, must } from "./sys.ts";
 
 /** What is asked of the kernel. */
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
@@ -33,11 +34,6 @@ const SYS_io_uring_setup = 425, SYS_io_uring_enter = 426;
 const cSetup = cFunction("syscall", "int", "int", "pointer");
 const cEnter = cFunction("syscall", "int", "int", "int", "int", "int", "pointer", "pointer");
 
-/**
- * The size of `struct io_uring_getevents_arg`. It is the seventh parameter, which x86-64 passes on the stack with all
- * of its 64 bits, and so it goes as an address does: half of a shorter one would be left to chance.
- */
-const WAIT_SIZE = toPointer(24);
 /** The size of an entry in 32-bit integers: `struct io_uring_sqe` has 64 bytes, `struct io_uring_cqe` 16. */
 const SQE_INTS = 16, CQE_INTS = 4;
 
@@ -49,6 +45,9 @@ export class Ring {
   result = 0;
   /** and whether the request stays in force. */
   more = false;
+
+  /** System calls made so far. */
+  calls = 0;
 
   #fd: number;
   #rings: Int32Array<ArrayBuffer>;
@@ -67,6 +66,11 @@ export class Ring {
   #taken = 0;
   #timeout: Memory;
   #wait: Memory;
+  /**
+   * The size of `struct io_uring_getevents_arg`. It is the seventh parameter, which x86-64 passes on the stack with all
+   * of its 64 bits, and so it goes as an address does: half of a shorter one would be left to chance.
+   */
+  #waitSize: Pointer = toPointer(24);
 
   /**
    * Room for so many requests to be handed over at once, and so many completions (powers of two). More of
@@ -79,7 +83,7 @@ export class Ring {
     params[1] = completions;
     params[2] = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
       IORING_SETUP_DEFER_TASKRUN;
-    const fd = cSetup(SYS_io_uring_setup, requests, pointer);
+    const fd = cSetup.call(SYS_io_uring_setup, requests, pointer);
     this.#fd = must(fd < 0 ? -errno[0] : fd);
     const count = params[0], array = params[16] / 4, completionsAt = params[25];
     this.#rings = mapped(this.#fd, 0, Math.max(params[16] + 4 * count, completionsAt + 16 * params[1])).ints;
@@ -161,14 +165,15 @@ export class Ring {
     const count = this.#made - this.#submitted | 0;
     Atomics.store(this.#rings, this.#requestTail, this.#made);
     Atomics.store(this.#rings, this.#completionHead, this.#taken);
-    const result = cEnter(
+    this.calls++;
+    const result = cEnter.call(
       SYS_io_uring_enter,
       this.#fd,
       count,
       least,
       flags | IORING_ENTER_EXT_ARG,
       this.#wait.pointer,
-      WAIT_SIZE,
+      this.#waitSize,
     );
     if (result < 0) {
       const error = errno[0];
@@ -176,6 +181,11 @@ export class Ring {
     }
     this.#submitted = this.#submitted + result | 0;
     return result;
+  }
+
+  /** How many completions have come that have not been taken. */
+  waiting(): number {
+    return Atomics.load(this.#rings, this.#completionTail) - this.#taken | 0;
   }
 
   /** Takes the next completion, if there is one, and shows it in `data`, `result` and `more`. */
@@ -203,7 +213,7 @@ function putAddress(ints: Int32Array<ArrayBuffer>, at: number, address: number):
 export function explainRefusal(error: Error & { code?: string }): unknown {
   const kernel = release();
   if (error.code === errorName(-ENOSYS)) {
-    return `this kernel has been built without it, or is older than 5.1 (${kernel})`;
+    return `this kernel (${kernel}) has been built without it, is older than 5.1, or a seccomp profile hides it`;
   }
   if (error.code === errorName(-EINVAL)) return `Linux 6.1 or later is needed, this is ${kernel}`;
   if (error.code !== errorName(-EPERM)) return error;

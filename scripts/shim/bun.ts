@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+/** Sockets under Bun, which calls back when something happens: stream.ts keeps what it has said. */
+
+import { outOfDescriptors } from "./descriptors.ts";
+import { log, open } from "./program.ts";
+import type { Address } from "./socket.ts";
+import type * as socket from "./socket.ts";
+import { Queue, Stream } from "./stream.ts";
+
+/** Binds and listens: socket(2), bind(2) and listen(2). */
+export function listen({ host, port }: Address): Promise<Server> {
+  return Promise.try(() => new Server({ hostname: host, port }));
+}
+
+/** As `listen`, for several sockets that share a port. */
+export function listenReusePort({ host, port }: Address): Promise<Server> {
+  return Promise.try(() => new Server({ hostname: host, port, reusePort: true }));
+}
+
+/** Connects to a server: socket(2) and connect(2). */
+export async function connect({ host, port }: Address): Promise<Connection> {
+  const handlers = handlersFor((socket) => socket.data = new Connection(socket));
+  return (await Bun.connect<Connection>({ hostname: host, port, allowHalfOpen: true, socket: handlers })).data;
+}
+
+/** Bun calls one set of functions for all sockets; each finds its connection in `socket.data`. */
+function handlersFor(open: (socket: Bun.Socket<Connection>) => void): Bun.SocketHandler<Connection> {
+  return {
+    open,
+    data: (socket, data) => socket.data.arrived(data),
+    drain: (socket) => socket.data.drained(),
+    end: (socket) => socket.data.finished(),
+    error: (socket, error) => socket.data.abort(error),
+    close: (socket, error) => socket.data.gone(error),
+  };
+}
+
+/** A listening socket. Bun accepts by itself. */
+export class Server implements socket.Server {
+  readonly port: number;
+  #listener: Bun.TCPSocketListener<Connection>;
+  #accepted = new Queue<Connection>();
+
+  /** Bun's types don't know `reusePort`. */
+  constructor(where: { hostname: string; port: number; reusePort?: boolean }) {
+    const handlers = handlersFor((socket) => {
+      socket.data = new Connection(socket);
+      if (!turnsAway(socket)) this.#accepted.push(socket.data);
+    });
+    // With allowHalfOpen, the client's end of stream does not close the socket: there may be replies to be sent.
+    this.#listener = Bun.listen<Connection>({ ...where, allowHalfOpen: true, socket: handlers });
+    this.port = this.#listener.port;
+  }
+
+  /** Waits for the next connection. */
+  accept(): Promise<Connection> {
+    return new Promise((resolve, reject) => this.#accepted.take(resolve, reject));
+  }
+
+  close(): void {
+    this.#listener.stop();
+  }
+}
+
+/** Bun's accept spins once there are no descriptors: so the last one is never given away for longer than this takes. */
+function turnsAway(socket: Bun.Socket<Connection>): boolean {
+  const error = outOfDescriptors(1);
+  if (!error) return false;
+  log("error", 0, "accept:", error);
+  open.delete(socket.data);
+  socket.end();
+  return true;
+}
+
+/** A connected socket. */
+export class Connection extends Stream implements socket.Connection {
+  #socket: Bun.Socket<Connection>;
+
+  constructor(socket: Bun.Socket<Connection>) {
+    super(socket, socket.remoteAddress, socket.remotePort);
+    this.#socket = socket;
+  }
+
+  /** The socket is closed. Bun doesn't always say why: without an end of the stream, the client has reset it. */
+  gone(error?: Error): void {
+    const reset = Object.assign(new Error("reset by the client"), { code: "ECONNRESET" });
+    if (error || !this.ended || this.blocked) this.abort(error ?? reset);
+    this.ended = true;
+  }
+
+  /** What it doesn't take, Bun does not keep. */
+  protected write(data: Uint8Array): number {
+    const sent = Math.max(0, this.#socket.write(data));
+    this.blocked = sent < data.length;
+    return sent;
+  }
+
+  protected destroy(): void {
+    this.#socket.terminate();
+  }
+}

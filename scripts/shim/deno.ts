@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+/** Sockets under Deno, whose calls can be awaited. */
+
+import { setTimeout } from "node:timers";
+import { errorCode, formatAddress, log, nextNumber, open } from "./program.ts";
+import { type Address, LINGER } from "./socket.ts";
+import type * as socket from "./socket.ts";
+
+/** `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not. */
+export { listenReusePort } from "./node.ts";
+
+/** Binds and listens: socket(2), bind(2) and listen(2). */
+export async function listen({ host, port }: Address): Promise<Server> {
+  return new Server(await Deno.listen({ hostname: host, port }));
+}
+
+/** Connects to a server: socket(2) and connect(2). */
+export async function connect({ host, port }: Address): Promise<Connection> {
+  return new Connection(await Deno.connect({ hostname: host, port }));
+}
+
+/** A listening socket. */
+export class Server implements socket.Server {
+  readonly port: number;
+  #listener: Deno.TcpListener;
+
+  constructor(listener: Deno.TcpListener) {
+    this.#listener = listener;
+    this.port = listener.addr.port;
+  }
+
+  /** Waits for the next connection. An accept that fails costs that one connection. */
+  async accept(): Promise<Connection> {
+    for (;;) {
+      try {
+        return new Connection(await this.#listener.accept());
+      } catch (error) {
+        log("error", 0, "accept:", error);
+        // A client that has reset its connection is gone. Out of descriptors, the next call would fail just as fast.
+        if (errorCode(error) !== "ENOTCONN") await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  }
+
+  close(): void {
+    this.#listener.close();
+  }
+}
+
+/** A connected socket. */
+export class Connection implements socket.Connection {
+  readonly id = nextNumber();
+  /** The other end, as `HOST:PORT`. */
+  readonly peer: string;
+  silence = -Infinity;
+  #conn: Deno.TcpConn;
+  #buffer = new Uint8Array(16_384);
+  #failure: unknown = null;
+  #ended = false;
+  #closed = false;
+
+  constructor(conn: Deno.TcpConn) {
+    this.#conn = conn;
+    this.peer = formatAddress(conn.remoteAddr.hostname, conn.remoteAddr.port);
+    open.add(this);
+  }
+
+  /** Waits for bytes; an empty array is the end of the stream. */
+  recv(): Promise<Uint8Array> {
+    this.silence = 0;
+    return this.#conn.read(this.#buffer).then(this.#received, this.#failed);
+  }
+
+  recvThen(received: (data: Uint8Array) => void, failed: (error: unknown) => void): void {
+    this.recv().then(received, failed);
+  }
+
+  #received = (length: number | null): Uint8Array => {
+    this.silence = 0;
+    if (length === null) this.#ended = true;
+    return this.#buffer.subarray(0, length ?? 0);
+  };
+
+  #failed = (error: unknown): never => {
+    throw this.#failure ??= error;
+  };
+
+  /** Sends all of `data`: one write may take only a part of it. */
+  async send(data: Uint8Array): Promise<void> {
+    for (; data.length > 0; this.silence = 0) data = data.subarray(await this.#conn.write(data).catch(this.#failed));
+  }
+
+  sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
+    this.#conn.write(data).then(
+      (length) => length < data.length ? this.sendThen(data.subarray(length), sent, failed) : sent(),
+      (error) => failed(this.#failure ??= error),
+    );
+  }
+
+  abort(why: Error): void {
+    this.#failure ??= why;
+    // Ends a read and a write that are going on.
+    this.#destroy();
+  }
+
+  /** Closes the connection. What the client still sends is read and dropped for a while: nothing is lost that was sent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    open.delete(this);
+    if (this.#ended || this.#failure) return this.#destroy();
+    this.#conn.closeWrite().catch(() => {});
+    this.#drop();
+    setTimeout(() => this.#destroy(), LINGER).unref();
+  }
+
+  async #drop(): Promise<void> {
+    while (await this.#conn.read(this.#buffer).catch(() => null) !== null);
+    this.#destroy();
+  }
+
+  #destroy(): void {
+    try {
+      this.#conn.close();
+    } catch {
+      // It is closed already.
+    }
+  }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+/** Sockets under Node, which emits an event when something happens: stream.ts keeps what it has said. */
+
+import * as net from "node:net";
+import { log } from "./program.ts";
+import { outOfDescriptors } from "./descriptors.ts";
+import type { Address } from "./socket.ts";
+import type * as socket from "./socket.ts";
+import { Queue, Stream } from "./stream.ts";
+
+/** Binds and listens: socket(2), bind(2) and listen(2). */
+export function listen({ host, port }: Address, reusePort = false): Promise<Server> {
+  // With allowHalfOpen, the client's end of stream does not close the socket: there may be replies to be sent.
+  const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
+  return new Promise((resolve, reject) => {
+    listener.once("error", reject);
+    listener.listen({ host, port, reusePort }, () => resolve(new Server(listener)));
+  });
+}
+
+/** As `listen`, for several sockets that share a port. */
+export async function listenReusePort(address: Address): Promise<Server> {
+  const server = await listen(address, true);
+  server.watchDescriptors(address.host);
+  return server;
+}
+
+/** Connects to a server: socket(2) and connect(2). */
+export function connect({ host, port }: Address): Promise<Connection> {
+  const socket = net.connect({ host, port, allowHalfOpen: true, noDelay: true });
+  return new Promise((resolve, reject) => {
+    socket.once("error", reject);
+    socket.once("connect", () => resolve(new Connection(socket)));
+  });
+}
+
+/** A listening socket. Node accepts by itself. */
+export class Server implements socket.Server {
+  readonly port: number;
+  #listener: net.Server;
+  #accepted = new Queue<Connection>();
+
+  constructor(listener: net.Server) {
+    this.#listener = listener;
+    this.port = (listener.address() as net.AddressInfo).port;
+    listener.on("error", (error) => log("error", 0, "accept:", error));
+    listener.on("connection", (socket) => this.#accepted.push(new Connection(socket)));
+  }
+
+  /** Waits for the next connection. */
+  accept(): Promise<Connection> {
+    return new Promise((resolve, reject) => this.#accepted.take(resolve, reject));
+  }
+
+  close(): void {
+    this.#listener.close();
+  }
+
+  /**
+   * Several loops in one process share its descriptors. Once one of them has found none, Node's accept spins (another
+   * loop has taken the spare one that it keeps for this) and Deno's never accepts again. So the listening socket is
+   * closed while they are few, and opened anew.
+   */
+  watchDescriptors(host: string): void {
+    setInterval(() => {
+      const error = outOfDescriptors(8);
+      if (error && this.#listener.listening) {
+        log("error", 0, "accept:", error);
+        this.#listener.close();
+      } else if (!error && !this.#listener.listening) {
+        this.#listener.listen({ host, port: this.port, reusePort: true });
+      }
+    }, 100);
+  }
+}
+
+/** A connected socket. */
+export class Connection extends Stream implements socket.Connection {
+  #socket: net.Socket;
+
+  constructor(socket: net.Socket) {
+    super(socket, socket.remoteAddress, socket.remotePort);
+    this.#socket = socket;
+    socket.on("data", (data: Uint8Array) => this.arrived(data));
+    socket.on("end", () => this.finished());
+    socket.on("error", (error) => this.abort(error));
+  }
+
+  /** Node takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone. */
+  protected write(data: Uint8Array): number {
+    this.#socket.write(data);
+    this.blocked = this.#socket.writableLength > 0;
+    if (this.blocked) this.#socket.write("", (error) => error ? this.abort(error) : this.drained());
+    return data.length;
+  }
+
+  protected destroy(): void {
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: MIT
+/** What a script needs beside its sockets: options, the event log, and a clean end. */
+
+// Whole modules: a runtime that is too old may lack a name, and has to get as far as the line that says so.
+import * as fs from "node:fs";
+import { basename } from "node:path";
+import { setInterval, setTimeout } from "node:timers";
+import * as util from "node:util";
+import { isMainThread, workerData } from "node:worker_threads";
+
+/** Not imported: importing node:process makes Node switch the pipe behind its standard output to non-blocking. */
+export const process: typeof globalThis.process = globalThis.process;
+
+/** The runtime that executes this file. Deno and Bun look like Node too, so Node is what is left. */
+export const runtime: "deno" | "bun" | "node" = "Deno" in globalThis ? "deno" : "Bun" in globalThis ? "bun" : "node";
+
+// ---------------------------------------------------------------- options
+
+/** Options by name: the default, the meaning, and for a number the least and the most that it may be. */
+export type Options = Record<
+  string,
+  [initial: string | number | boolean, meaning: string, least?: number, most?: number]
+>;
+
+/** The value of each option, of the same type as its default. */
+export type Values<T extends Options> = { [K in keyof T]: T[K][0] extends boolean ? boolean : T[K][0] };
+
+/** The options of every server. */
+export const serverOptions = {
+  host: ["127.0.0.1", "address to listen on"],
+  port: [9999, "port to listen on; 0 = a free one", 0, 65_535],
+  idle: [300, "seconds a silent connection is kept; 0 = for ever"],
+  quiet: [false, "print the ready line and errors, nothing else"],
+} satisfies Options;
+
+/** How many messages are echoed. Servers whose threads are few close a connection after three, and serve the next. */
+export const messages = {
+  messages: [0, "exchanges per connection; 0 = until the client leaves"],
+} satisfies Options;
+
+/** For servers whose handler can compute. */
+export const work = { work: [0, "milliseconds of CPU burnt per message; try 2000"] } satisfies Options;
+
+/** What the command line of this process has been read as. */
+let given: Record<string, unknown> = {};
+
+/**
+ * Reads the command line, which may also ask for `--help`: that shows what the script is `about`, and an `example`
+ * of how to try it. `operands` describes what may stand beside the options, such as `[MESSAGE ...]`. In a thread it
+ * returns what the main thread has read. Ends the process if help was asked for (0), there is a mistake (2), or the
+ * runtime is too old (1). From here on the process closes silent connections, and stops on SIGINT and SIGTERM.
+ */
+export function parseOptions<T extends Options>(
+  about: string,
+  example: string,
+  options: T,
+  operands = "",
+): Values<T> & { operands: string[] } {
+  requireRuntime();
+  if (!isMainThread) joinProcess();
+  else {
+    try {
+      given = readOptions({ ...options, help: [false, "print this"] }, process.argv.slice(2), operands !== "");
+    } catch (error) {
+      return usageError((error as Error).message);
+    }
+    if (given.help) {
+      print(help(about, example, { ...options, help: [false, "print this"] }, operands));
+      process.exit(0);
+    }
+    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stop(signal));
+  }
+  quiet = given.quiet === true;
+  // It does not keep the process from ending.
+  if (Number.isFinite(given.idle)) setInterval(() => closeSilent(given.idle as number), 1000).unref();
+  return given as Values<T> & { operands: string[] };
+}
+
+/** The values that arguments give to options. Throws what is wrong with them. See node:util's `parseArgs`. */
+export function readOptions(options: Options, args: string[], operands: boolean): Record<string, unknown> {
+  const rows = Object.entries(options);
+  let parsed;
+  try {
+    parsed = util.parseArgs({
+      args,
+      options: Object.fromEntries(rows.map(([name, [initial]]) => [
+        name,
+        initial === false ? { type: "boolean" } : { type: "string", default: String(initial) },
+      ])),
+      allowPositionals: operands,
+    });
+  } catch (error) {
+    // Node explains at length what else one may have meant; the first sentence says what is wrong.
+    throw new Error((error as Error).message.split(/\. |\n/)[0]);
+  }
+  const values: Record<string, unknown> = { ...parsed.values, operands: parsed.positionals };
+  for (const [name, [initial, meaning, least = 0, most = 1e9]] of rows) {
+    if (typeof initial !== "number") continue;
+    const text = String(values[name]), value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most) {
+      throw new Error(`--${name} ${text}: not a whole number from ${least} to ${most}`);
+    }
+    values[name] = value === 0 && /0 = (until|for ever)/.test(meaning) ? Infinity : value;
+  }
+  if (typeof values.host === "string") {
+    values.host = values.host.replace(/^\[(.*)\]$/, "$1");
+    // The runtimes differ in what they make of a zone, and one that is misread must not become "every interface".
+    if (/^$|%/.test(values.host as string)) {
+      throw new Error(`--host "${values.host}": not a name or an address without zone`);
+    }
+  }
+  return values;
+}
+
+function help(about: string, example: string, options: Options, operands: string): string {
+  const wrap = (text: string, indent: number) =>
+    text.split("\n").map((line) =>
+      (line.match(new RegExp(`\\S.{0,${78 - indent}}(?=\\s|$)`, "g")) ?? [""]).join("\n" + " ".repeat(indent))
+    ).join("\n");
+  const lines = Object.entries(options).map(([name, [initial, meaning]]) =>
+    `  --${initial === false ? name : `${name} ${initial}`}`.padEnd(20) + ` ${wrap(meaning, 21)}\n`
+  );
+  const usage = `Usage: ${scriptName()} [OPTIONS] ${operands}`.trim();
+  return `${wrap(about, 0)}\n\n${usage}\n\n${lines.join("")}\n${wrap(`Try it: ${example}`, 8)}\n`;
+}
+
+/** Stops a runtime that is too old to be relied on, with a line that says so. */
+function requireRuntime(): void {
+  const version = process.versions[runtime]!, needed = { deno: "2.9", bun: "1.4", node: "22.18" }[runtime];
+  if (version.localeCompare(needed, "en", { numeric: true }) >= 0) return;
+  fail(`${runtime} ${version}`, `too old: ${needed} or later is needed`);
+}
+
+// ---------------------------------------------------------------- failures
+
+function scriptName(): string {
+  return basename(process.argv[1] ?? "script");
+}
+
+/** Ends the process with exit code 2 and one line: what is wrong with the command line. */
+export function usageError(message: string): never {
+  fs.writeSync(2, `${scriptName()}: ${message} (--help lists the options)\n`);
+  process.exit(2);
+}
+
+/** Ends the process with exit code 1 and one line: what failed, and why. */
+export function fail(what: string, why: unknown): never {
+  fs.writeSync(2, `${scriptName()}: ${what}: ${explain(why)}\n`);
+  process.exit(1);
+}
+
+/** What an error says, in one line: the system's own words where there are some, with their name (errno(3)). */
+export function explain(error: unknown): string {
+  const code = errorCode(error);
+  const [, words] = [...util.getSystemErrorMap?.().values() ?? []].find(([name]) => name === code) ?? [];
+  return words ? `${words} (${code})` : String((error as Error)?.message ?? error).split("\n")[0];
+}
+
+/** The system's name for an error, such as `ECONNRESET`, or an empty string if it has none. */
+export function errorCode(error: unknown): string {
+  return String((error as { code?: string } | undefined)?.code ?? "");
+}
+
+// ---------------------------------------------------------------- the event log
+
+let quiet = false;
+export let threadName = "main";
+/** Milliseconds from the start of the process to that of this thread. */
+let started = 0;
+
+/** Prints the line that says the server is ready. */
+export function ready(host: string, port: number): void {
+  print(`listening on ${formatAddress(host, port)}\n`);
+}
+
+/** `HOST:PORT`, an IPv6 host in brackets (RFC 3986, section 3.2.2). Who is gone already no longer has an address. */
+export function formatAddress(host = "gone", port = 0): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/**
+ * Prints an event unless `--quiet` was given: milliseconds since the start, thread, event, the number of the
+ * connection (0 for none), and details. An error is shown by what it says. Bytes are shown as quoted text, as many of
+ * them as the number before them says.
+ */
+export function log(event: string, id: number, ...details: unknown[]): void {
+  if (quiet && event !== "error") return;
+  const time = (started + performance.now()).toFixed(1).padStart(8);
+  const shown = details.map((detail, i) => {
+    if (detail instanceof Uint8Array) return quote(detail.subarray(0, Number(details[i - 1])));
+    return detail instanceof Error ? explain(detail) : detail;
+  });
+  print([time, threadName, event, ...id ? [`#${id}`] : [], ...shown].join(" ") + "\n");
+}
+
+/**
+ * Quotes bytes for the log, 60 characters of them at most. All that could move the cursor, forge a line or turn the
+ * direction of writing is escaped: a client decides what stands here.
+ */
+function quote(data: Uint8Array): string {
+  const characters = [...new TextDecoder().decode(data.subarray(0, 256))];
+  const text = JSON.stringify(characters.slice(0, 60).join("")).replace(
+    /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
+  return characters.length > 60 ? `${text}...` : text;
+}
+
+/** By event: how many lines its second has had, and what has not been printed yet. */
+const waits = new Map<string, { lines: number; times: number; sums: Record<string, number> }>();
+
+/**
+ * Prints what a wait has found, as figures with their meanings, and a `detail`. Beyond ten a second, one line a second
+ * says how often there was such a wait, and the sums of the figures: the log must not become the work.
+ */
+export function logWait(event: string, figures: Record<string, number>, detail?: () => string): void {
+  if (quiet) return;
+  let wait = waits.get(event);
+  if (!wait) {
+    waits.set(event, wait = { lines: 0, times: 0, sums: {} });
+    setTimeout(() => {
+      waits.delete(event);
+      const { times, sums } = wait!;
+      if (times > 0) log(event, 0, [`${times} more times`, figureText(sums)].filter(Boolean).join(": "));
+    }, 1000);
+  }
+  if (wait.lines++ < 10) return log(event, 0, [figureText(figures), detail?.()].filter(Boolean).join(": "));
+  wait.times++;
+  for (const [name, value] of Object.entries(figures)) wait.sums[name] = (wait.sums[name] ?? 0) + value;
+}
+
+function figureText(figures: Record<string, number>): string {
+  return Object.entries(figures).map(([name, value]) => `${value} ${name}`).join(", ");
+}
+
+/** How many there are, and the first twenty of them. */
+export function list(items: string[]): string {
+  const first = items.slice(0, 20).join(", ");
+  return items.length > 20 ? `${items.length}: ${first}, ...` : items.length > 0 ? `${items.length}: ${first}` : "0";
+}
+
+/** Prints what `lines` returns, every so many seconds, but nothing that it has said the last time. */
+export function heartbeat(event: string, seconds: number, lines: () => string[]): void {
+  let before: string[] = [];
+  setInterval(() => {
+    const now = lines();
+    for (const line of now) if (!before.includes(line)) log(event, 0, line);
+    before = now;
+  }, seconds * 1000);
+}
+
+/** How many lines are kept for a reader who is slow. */
+const KEPT = 1000;
+const kept: string[] = [];
+const output = openOutput();
+let lost = 0, retry = false, unwritable = false;
+
+/**
+ * Where lines are written to. The reader of a pipe may stall, and a blocked write would keep the process from
+ * stopping: so the pipe is opened anew for this process alone, as non-blocking. What can't be opened blocks.
+ */
+function openOutput(): number {
+  try {
+    const path = "/proc/self/fd/1";
+    // Where that is not allowed Deno would ask at the terminal.
+    if (runtime === "deno" && Deno.permissions.querySync({ name: "write", path }).state !== "granted") return 1;
+    return fs.fstatSync(1).isFIFO() ? fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK) : 1;
+  } catch {
+    return 1;
+  }
+}
+
+/** Writes at once, also from a thread that is about to block: console.log would hold it back. */
+function print(line: string): void {
+  if (unwritable) return;
+  if (kept.length < KEPT) kept.push(line);
+  else lost++;
+  flush();
+}
+
+function flush(): void {
+  try {
+    // A line goes into a pipe whole or not at all: see PIPE_BUF in pipe(7).
+    for (; kept.length > 0; kept.shift()) fs.writeSync(output, kept[0]);
+    if (lost > 0) log("error", 0, `nobody has read the log: ${lost} lines are lost`);
+    lost = 0;
+  } catch (error) {
+    if (errorCode(error) !== "EAGAIN") return outputFailed(error);
+    if (retry) return;
+    retry = true;
+    setTimeout(() => {
+      retry = false;
+      flush();
+    }, 50);
+  }
+}
+
+/** A log that can't be written: its reader is gone, as after `| head`, or the disk is full. */
+function outputFailed(error: unknown): void {
+  unwritable = true;
+  if (errorCode(error) !== "EPIPE") fs.writeSync(2, `${scriptName()}: no log from here on: ${explain(error)}\n`);
+  else if (isMainThread) stop("");
+  else process.kill(process.pid, "SIGTERM");
+}
+
+/** Writes bytes to the standard output, however long that takes: for what must arrive. Ends the process if nobody reads. */
+export async function printAll(data: Uint8Array): Promise<void> {
+  while (data.length > 0) {
+    try {
+      data = data.subarray(fs.writeSync(output, data));
+    } catch (error) {
+      if (errorCode(error) === "EPIPE") process.exit(0);
+      if (errorCode(error) !== "EAGAIN") fail("cannot write", error);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+}
+
+// ---------------------------------------------------------------- connections: numbers, silence, and the end
+
+/** What is open, and can be ended for a reason. */
+export interface Closable {
+  /** Seconds that the server has waited for the client; -Infinity while the client waits for the server. */
+  silence: number;
+  /** Ends the connection: whoever waits on it learns `why`. */
+  abort(why: Error): void;
+}
+
+/** The connections of this thread. */
+export const open = new Set<Closable>();
+
+let numbers = new Int32Array(new SharedArrayBuffer(4));
+
+/** Counts the connections of this process, from 1. */
+export function nextNumber(): number {
+  return Atomics.add(numbers, 0, 1) + 1;
+}
+
+/** Is called once a second: so it counts seconds in which this process ran, and had time. */
+function closeSilent(idle: number): void {
+  for (const connection of open) {
+    if (++connection.silence > idle) connection.abort(new Error(`silent for ${idle} s`));
+  }
+}
+
+const hooks: (() => unknown)[] = [];
+
+/** Has `hook` called before the process stops because of SIGINT or SIGTERM: see signal(7). */
+export function onStop(hook: () => unknown): void {
+  hooks.push(hook);
+}
+
+/** Ends every connection, and then the process, with exit code 0. */
+async function stop(signal: string): Promise<void> {
+  log("stop", 0, signal);
+  await Promise.all(hooks.map((hook) => hook()));
+  await closeAll();
+  process.exit(0);
+}
+
+/** Ends the connections of this thread, and gives their handlers half a second to log and close them. */
+export async function closeAll(): Promise<void> {
+  for (const connection of open) connection.abort(new Error("the server stops"));
+  for (let i = 0; i < 25 && open.size > 0; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+// ---------------------------------------------------------------- threads
+
+/** What a thread finds in its workerData, beside what else the script puts there. */
+export interface ThreadSettings {
+  name: string;
+  given: Record<string, unknown>;
+  /** When the process started: milliseconds since 1970. */
+  origin: number;
+  /** See `burnRate`; 0 if nothing is burnt. */
+  burnRate: number;
+  numbers: Int32Array<SharedArrayBuffer>;
+}
+
+/** For a thread that the calling one starts. */
+export function threadSettings(name: string): ThreadSettings {
+  return {
+    name,
+    given,
+    origin: performance.timeOrigin - started,
+    burnRate: given.work ? burnRate() : 0,
+    numbers,
+  };
+}
+
+/** Makes the calling thread one of the process: its lines tell the same time, its connections go on counting. */
+function joinProcess(): void {
+  const settings = workerData as ThreadSettings;
+  ({ name: threadName, given, burnRate: thousandsPerMillisecond, numbers } = settings);
+  started = performance.timeOrigin - settings.origin;
+}
+
+// ---------------------------------------------------------------- work
+
+/**
+ * Burns CPU for a message of connection `id`, as a handler with something to compute would: `milliseconds` of an
+ * otherwise idle core. It does a measured amount of work and doesn't look at the clock, so threads that share a core
+ * take longer.
+ */
+export function burn(id: number, milliseconds: number): void {
+  if (milliseconds === 0) return;
+  log("work", id, milliseconds, "ms");
+  spin(Math.round(milliseconds * burnRate()));
+}
+
+/** How often `burn` does a thousand steps in a millisecond, measured unless it is known: one thread tells the next. */
+function burnRate(): number {
+  return thousandsPerMillisecond ||= measureRate();
+}
+
+let thousandsPerMillisecond = 0;
+/** Keeps what is computed, or a compiler would leave it out. */
+export let sum = 0;
+
+/** In short loops: V8 compiles one that takes a whole millisecond anew once it has run often, to slower code. */
+function spin(thousands: number): void {
+  for (let i = 0; i < thousands; i++) sum = thousandSteps(sum);
+}
+
+function thousandSteps(x: number): number {
+  for (let i = 0; i < 1000; i++) x = Math.imul(x, 1_664_525) + 1_013_904_223 | 0;
+  return x;
+}
+
+/** The best of many short runs: the first are not compiled yet, and others may be interrupted. */
+function measureRate(): number {
+  let best = 0;
+  for (let run = 0; run < 30; run++) {
+    const start = performance.now();
+    spin(1000);
+    best = Math.max(best, 1000 / (performance.now() - start));
+  }
+  return best;
+}
