@@ -95,7 +95,11 @@ export class Connection extends Stream implements socket.Connection {
     return sent;
   }
 
+  protected shutdown(): void {
+    this.#socket.shutdown();
+  }
+
   protected destroy(): void {
-    this.#socket.terminate();
+    this.#socket.end();
   }
 }

@@ -94,6 +94,10 @@ export class Connection extends Stream implements socket.Connection {
     return data.length;
   }
 
+  protected shutdown(): void {
+    this.#socket.end();
+  }
+
   protected destroy(): void {
     this.#socket.destroy();
   }

@@ -298,9 +298,11 @@ function flush(): void {
 /** A log that can't be written: its reader is gone, as after `| head`, or the disk is full. */
 function outputFailed(error: unknown): void {
   unwritable = true;
-  if (errorCode(error) !== "EPIPE") fs.writeSync(2, `${scriptName()}: no log from here on: ${explain(error)}\n`);
-  else if (isMainThread) stop("");
-  else process.kill(process.pid, "SIGTERM");
+  if (errorCode(error) === "EPIPE") return isMainThread ? void stop("") : void process.kill(process.pid, "SIGTERM");
+  // One thread says it for all.
+  if (Atomics.exchange(counters, 1, 1) === 0) {
+    fs.writeSync(2, `${scriptName()}: no log from here on: ${explain(error)}\n`);
+  }
 }
 
 /** Writes bytes to the standard output, however long that takes: for what must arrive. Ends the process if nobody reads. */
@@ -329,11 +331,12 @@ export interface Closable {
 /** The connections of this thread. */
 export const open = new Set<Closable>();
 
-let numbers = new Int32Array(new SharedArrayBuffer(4));
+/** Shared by all threads: how many connections there have been, and whether it has been said that the log can't be written. */
+let counters = new Int32Array(new SharedArrayBuffer(8));
 
 /** Counts the connections of this process, from 1. */
 export function nextNumber(): number {
-  return Atomics.add(numbers, 0, 1) + 1;
+  return Atomics.add(counters, 0, 1) + 1;
 }
 
 /** Is called once a second: so it counts seconds in which this process ran, and had time. */
@@ -374,7 +377,7 @@ export interface ThreadSettings {
   origin: number;
   /** See `burnRate`; 0 if nothing is burnt. */
   burnRate: number;
-  numbers: Int32Array<SharedArrayBuffer>;
+  counters: Int32Array<SharedArrayBuffer>;
 }
 
 /** For a thread that the calling one starts. */
@@ -384,14 +387,14 @@ export function threadSettings(name: string): ThreadSettings {
     given,
     origin: performance.timeOrigin - started,
     burnRate: given.work ? burnRate() : 0,
-    numbers,
+    counters,
   };
 }
 
 /** Makes the calling thread one of the process: its lines tell the same time, its connections go on counting. */
 function joinProcess(): void {
   const settings = workerData as ThreadSettings;
-  ({ name: threadName, given, burnRate: thousandsPerMillisecond, numbers } = settings);
+  ({ name: threadName, given, burnRate: thousandsPerMillisecond, counters } = settings);
   started = performance.timeOrigin - settings.origin;
 }
 

@@ -52,14 +52,14 @@ export abstract class Stream {
   protected ended = false;
   /** Whether the kernel takes no more bytes. */
   protected blocked = false;
-  #socket: { pause(): void; resume(): void; end(): void };
+  #socket: { pause(): void; resume(): void };
   #received = new Queue<Uint8Array>();
   /** Who waits until the kernel takes bytes again. */
   #sender: { sent(): void; failed(error: unknown): void } | null = null;
   #failure: unknown = null;
   #closed = false;
 
-  constructor(socket: { pause(): void; resume(): void; end(): void }, host?: string, port?: number) {
+  constructor(socket: { pause(): void; resume(): void }, host?: string, port?: number) {
     this.#socket = socket;
     this.peer = formatAddress(host, port);
     open.add(this);
@@ -121,13 +121,15 @@ export abstract class Stream {
     if (this.#closed) return;
     this.#closed = true;
     open.delete(this);
-    this.#socket.end();
     if (this.ended) return this.destroy();
+    this.shutdown();
     this.#socket.resume();
     setTimeout(() => this.destroy(), LINGER).unref();
   }
 
   /** Writes, sets `blocked` if the kernel hasn't taken all, and returns how many bytes need not be written again. */
   protected abstract write(data: Uint8Array): number;
+  /** Shuts down the sending side; closes both. */
+  protected abstract shutdown(): void;
   protected abstract destroy(): void;
 }
