@@ -83,7 +83,14 @@ async function main(): Promise<void> {
 
   if (options.threads === 0) return await serveAll({ listener, shared, place: 1 });
   // One after the other: a runtime may not like to load the C library in several threads at once.
-  for (let i = 1; i <= options.threads; i++) await startThread(`t-${i}`, { listener, shared, place: 1 + i });
+  for (let i = 1; i <= options.threads; i++) {
+    try {
+      await startThread(`t-${i}`, { listener, shared, place: 1 + i });
+    } catch (error) {
+      if (i === 1) fail("cannot start a thread", error);
+      return log("error", 0, `${i - 1} of ${options.threads} threads serve, there are no more:`, error);
+    }
+  }
 }
 
 /** Steps 1 to 3. */
@@ -106,27 +113,28 @@ async function openListener(): Promise<{ listener: number; port: number }> {
   return { listener, port: sys.portOf(address) };
 }
 
-/** Starts a thread, and another one in its place if it dies or can't be had. The others serve meanwhile. */
+/** Starts a thread. Throws if it can't be had. */
 async function startThread(name: string, work: Work): Promise<void> {
-  const { shared, place } = work;
-  let failure: unknown = outOfDescriptors(16);
-  if (!failure) {
-    const worker = new Worker(new URL(import.meta.url), { name, workerData: { ...threadSettings(name), ...work } });
-    worker.on("error", (error: unknown) => failure = error);
-    const exit = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
-    exit.then(() => restart());
-    return await Promise.race([exit, new Promise<void>((resolve) => worker.once("message", () => resolve()))]);
-  }
-  restart();
+  const error = outOfDescriptors(16);
+  if (error) throw error;
+  const worker = new Worker(new URL(import.meta.url), { name, workerData: { ...threadSettings(name), ...work } });
+  let failure: unknown;
+  worker.on("error", (error: unknown) => failure = error);
+  const ended = new Promise<never>((_, reject) =>
+    worker.once("exit", (code: number) => reject(failure ?? new Error(`it ended with exit code ${code}`)))
+  );
+  await Promise.race([ended, new Promise((resolve) => worker.once("message", resolve))]);
+  ended.catch((error) => replaceThread(name, work, error));
+}
 
-  async function restart(): Promise<void> {
-    if (Atomics.load(shared, 0) === 1) return;
-    log("error", 0, `thread ${name}:`, failure ?? "it has ended");
-    const fd = Atomics.exchange(shared, place, -1);
-    if (fd >= 0) sys.close(fd);
-    await sleep(10 * TIMEOUT);
-    await startThread(name, work);
-  }
+/** Another thread in the place of one that has died. It may be that there is no room for it yet. */
+async function replaceThread(name: string, work: Work, error: unknown): Promise<void> {
+  if (Atomics.load(work.shared, 0) === 1) return;
+  log("error", 0, `thread ${name}:`, error);
+  const fd = Atomics.exchange(work.shared, work.place, -1);
+  if (fd >= 0) sys.close(fd);
+  await sleep(TIMEOUT);
+  await startThread(name, work).catch((error) => replaceThread(name, work, error));
 }
 
 /** Serves one client after another, until the listening socket is shut down. */

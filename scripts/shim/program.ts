@@ -241,7 +241,7 @@ export function list(items: string[]): string {
 
 /** Prints what `lines` returns, every so many seconds, but nothing that it has said the last time. */
 export function heartbeat(event: string, seconds: number, lines: () => string[]): void {
-  let before: string[] = [];
+  let before = lines();
   setInterval(() => {
     const now = lines();
     for (const line of now) if (!before.includes(line)) log(event, 0, line);
