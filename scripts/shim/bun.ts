@@ -4,7 +4,7 @@
 import { outOfDescriptors } from "./descriptors.ts";
 import { log, open } from "./program.ts";
 import type { Address } from "./socket.ts";
-import type * as socket from "./socket.ts";
+import type * as api from "./socket.ts";
 import { Queue, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
@@ -24,9 +24,9 @@ export async function connect({ host, port }: Address): Promise<Connection> {
 }
 
 /** Bun calls one set of functions for all sockets; each finds its connection in `socket.data`. */
-function handlersFor(open: (socket: Bun.Socket<Connection>) => void): Bun.SocketHandler<Connection> {
+function handlersFor(opened: (socket: Bun.Socket<Connection>) => void): Bun.SocketHandler<Connection> {
   return {
-    open,
+    open: opened,
     data: (socket, data) => socket.data.arrived(data),
     drain: (socket) => socket.data.drained(),
     end: (socket) => socket.data.finished(),
@@ -36,7 +36,7 @@ function handlersFor(open: (socket: Bun.Socket<Connection>) => void): Bun.Socket
 }
 
 /** A listening socket. Bun accepts by itself. */
-export class Server implements socket.Server {
+export class Server implements api.Server {
   readonly port: number;
   #listener: Bun.TCPSocketListener<Connection>;
   #accepted = new Queue<Connection>();
@@ -59,6 +59,7 @@ export class Server implements socket.Server {
 
   close(): void {
     this.#listener.stop();
+    for (const connection of this.#accepted.clear()) connection.close();
   }
 }
 
@@ -73,7 +74,7 @@ function turnsAway(socket: Bun.Socket<Connection>): boolean {
 }
 
 /** A connected socket. */
-export class Connection extends Stream implements socket.Connection {
+export class Connection extends Stream implements api.Connection {
   #socket: Bun.Socket<Connection>;
 
   constructor(socket: Bun.Socket<Connection>) {

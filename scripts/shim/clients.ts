@@ -35,22 +35,32 @@ export class Clients {
   #listener: number;
   #watch: Watch;
   #limit: number;
+  #give: (fd: number, id: number) => void;
   #clients: (Client | undefined)[] = [];
   #size = 0;
   #peer = sys.socketAddress();
   /** There was no descriptor for the client that is first in the backlog. */
   #exhausted = false;
 
-  /** `limit` is the first descriptor that can't be waited for. */
-  constructor(listener: number, watch: Watch, limit = Infinity) {
+  /**
+   * `limit` is the first descriptor that can't be waited for. Who has been accepted is kept, unless `give` gives the
+   * client away. A `listener` of -1 is none: clients are added.
+   */
+  constructor(listener: number, watch: Watch, limit = Infinity, give = (fd: number, id: number) => this.add(fd, id)) {
     this.#listener = listener;
     this.#watch = watch;
     this.#limit = limit;
-    watch(listener, READ, 0);
+    this.#give = give;
+    if (listener >= 0) watch(listener, READ, 0);
   }
 
   get size(): number {
     return this.#size;
+  }
+
+  /** Whether a client has this descriptor. */
+  has(fd: number): boolean {
+    return this.#clients[fd] !== undefined;
   }
 
   /** The client that has this descriptor. */
@@ -68,7 +78,7 @@ export class Clients {
     while (this.accepted(sys.accept4(this.#listener, this.#peer, sys.SOCK_NONBLOCK | sys.SOCK_CLOEXEC), this.#peer));
   }
 
-  /** Makes a client of what accept4(2) has returned. Says whether there can be another one. */
+  /** Takes what accept4(2) has returned. Says whether there can be another one. */
   accepted(fd: number, peer: sys.SocketAddress): boolean {
     if (fd === -sys.EAGAIN) return false;
     if (fd < 0) {
@@ -82,6 +92,12 @@ export class Clients {
     this.retry();
     const id = nextNumber();
     log("accept", id, sys.addressText(peer));
+    this.#give(fd, id);
+    return true;
+  }
+
+  /** Makes a client of a connection's descriptor and number, and waits for what it sends. */
+  add(fd: number, id: number): void {
     const client: Client = {
       ...{ fd, id, events: READ, unsent: NOTHING, exchanges: 0, silence: 0, leaving: false },
       abort: (why) => this.close(client, why),
@@ -91,7 +107,6 @@ export class Clients {
     open.add(client);
     if (fd < this.#limit) this.#watch(fd, READ, 0);
     else this.close(client, `refused: descriptor ${fd}, and there is no bit beyond ${this.#limit - 1}`);
-    return true;
   }
 
   /** Waits for clients again, if descriptors had run out. */

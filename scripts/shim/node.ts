@@ -5,7 +5,7 @@ import * as net from "node:net";
 import { log } from "./program.ts";
 import { outOfDescriptors } from "./descriptors.ts";
 import type { Address } from "./socket.ts";
-import type * as socket from "./socket.ts";
+import type * as api from "./socket.ts";
 import { Queue, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
@@ -35,7 +35,7 @@ export function connect({ host, port }: Address): Promise<Connection> {
 }
 
 /** A listening socket. Node accepts by itself. */
-export class Server implements socket.Server {
+export class Server implements api.Server {
   readonly port: number;
   #listener: net.Server;
   #accepted = new Queue<Connection>();
@@ -54,6 +54,7 @@ export class Server implements socket.Server {
 
   close(): void {
     this.#listener.close();
+    for (const connection of this.#accepted.clear()) connection.close();
   }
 
   /**
@@ -75,7 +76,7 @@ export class Server implements socket.Server {
 }
 
 /** A connected socket. */
-export class Connection extends Stream implements socket.Connection {
+export class Connection extends Stream implements api.Connection {
   #socket: net.Socket;
 
   constructor(socket: net.Socket) {

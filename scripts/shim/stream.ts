@@ -23,6 +23,11 @@ export class Queue<T extends object> {
     else this.#items.push(item);
   }
 
+  /** Takes out what nobody has asked for. */
+  clear(): T[] {
+    return this.#items.splice(0);
+  }
+
   /** Nothing more will come, because of `error`. */
   fail(error: unknown): void {
     this.#failure ??= error;

@@ -271,7 +271,8 @@ export function addressText(address: SocketAddress): string {
   if (bytes[0] === AF_INET) return formatAddress(bytes.subarray(4, 8).join("."), portOf(address));
   const groups = Array.from({ length: 8 }, (_, i) => (bytes[8 + 2 * i] << 8 | bytes[9 + 2 * i]).toString(16));
   // A URL knows how to shorten the longest run of zeros (RFC 5952).
-  return formatAddress(new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1), portOf(address));
+  const { hostname } = new URL(`http://[${groups.join(":")}]`);
+  return formatAddress(hostname.slice(1, -1), portOf(address));
 }
 
 /**
@@ -395,6 +396,11 @@ export function descriptorOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 2];
 }
 
+/** The number that `epoll_ctl` was given beside the descriptor of entry `index`. */
+export function numberOf({ ints }: Memory, index: number): number {
+  return ints[(index + 1) * EPOLL_EVENT_INTS - 1];
+}
+
 /** Creates an epoll instance and returns its descriptor. See epoll_create1(2). */
 export function epoll_create1(flags: number): number {
   const result = cEpollCreate1.call(flags);
@@ -403,11 +409,15 @@ export function epoll_create1(flags: number): number {
 
 let controlEvent: Memory | undefined;
 
-/** Adds, changes or deletes what is waited for on a descriptor. See epoll_ctl(2). */
-export function epoll_ctl(epoll: number, operation: number, fd: number, events: number): number {
+/**
+ * Adds, changes or deletes what is waited for on a descriptor, which is also the data of its events, with a `number`
+ * that is free to use. See epoll_ctl(2).
+ */
+export function epoll_ctl(epoll: number, operation: number, fd: number, events: number, number = 0): number {
   const { ints, pointer } = controlEvent ??= epollEvents(1);
   ints[0] = events;
   ints[EPOLL_EVENT_INTS - 2] = fd;
+  ints[EPOLL_EVENT_INTS - 1] = number;
   const result = cEpollCtl.call(epoll, operation, fd, pointer);
   return result < 0 ? -errno[0] : result;
 }
@@ -418,6 +428,116 @@ export function epoll_ctl(epoll: number, operation: number, fd: number, events: 
  */
 export function epoll_wait(epoll: number, events: Memory, count: number, timeout: number): number {
   const result = cEpollWait.call(epoll, events.pointer, count, timeout);
+  return result < 0 ? -errno[0] : result;
+}
+
+// ---------------------------------------------------------------- signals
+
+/** "I/O possible", and the first of the real-time signals, which queue; see signal(7). */
+export const SIGIO = 29, SIGRTMIN = 34;
+
+const cSignal = cFunctionToAddress("signal", "int", "pointer");
+const cPthreadSigmask = cFunction("pthread_sigmask", "int", "pointer", "pointer");
+const cSigtimedwait = cFunction("sigtimedwait", "pointer", "pointer", "pointer");
+const cGettid = cFunction("gettid");
+const cFcntl = cFunction("fcntl", "int", "int", "int");
+const cFcntlPointer = cFunction("fcntl", "int", "int", "pointer");
+
+/** A `sigset_t`: 128 bytes, a bit for each signal, that of signal 1 first. See sigsetops(3). */
+export function sigset(...signals: number[]): Memory {
+  const set = memory(128);
+  for (const signal of signals) set.ints[signal - 1 >> 5] |= 1 << (signal - 1 & 31);
+  return set;
+}
+
+/** Has the process ignore a signal, unless a thread blocks it: there it waits as before. See signal(2). */
+export function ignoreSignal(signal: number): number {
+  const SIG_IGN = 1;
+  return cSignal.call(signal, toPointer(SIG_IGN)) < 0 ? -errno[0] : 0;
+}
+
+/** Has the signals of a set wait until this thread takes them, instead of interrupting it. See pthread_sigmask(3). */
+export function blockSignals(set: Memory): number {
+  const SIG_BLOCK = 0;
+  return -cPthreadSigmask.call(SIG_BLOCK, set.pointer, NULL);
+}
+
+/** The number by which the kernel knows this thread. See gettid(2). */
+export function gettid(): number {
+  return cGettid.call();
+}
+
+let signalTimeout: Memory | undefined;
+
+/**
+ * Takes the next of the signals in `set` that wait for this thread, the lowest number first; waits for one at most
+ * `timeout` milliseconds, and returns -EAGAIN if none has come. `info` is filled in. See sigtimedwait(2).
+ */
+export function sigtimedwait(set: Memory, info: Memory, timeout: number): number {
+  // A `struct timespec`: seconds and nanoseconds, of 64 bits each.
+  const { ints, pointer } = signalTimeout ??= memory(16);
+  ints[0] = timeout / 1000;
+  ints[2] = timeout % 1000 * 1_000_000;
+  const result = cSigtimedwait.call(set.pointer, info.pointer, pointer);
+  return result < 0 ? -errno[0] : result;
+}
+
+/** Memory for a `siginfo_t`, 128 bytes: what is known of a signal. See sigaction(2). */
+export function siginfo(): Memory {
+  return memory(128);
+}
+
+/** The descriptor that a signal is about, and what it tells of it, as POLL_IN: `si_fd`, `si_code` in sigaction(2). */
+export function signalled({ ints }: Memory): { fd: number; code: string } {
+  const codes = ["", "POLL_IN", "POLL_OUT", "POLL_MSG", "POLL_ERR", "POLL_PRI", "POLL_HUP"];
+  return { fd: ints[6], code: codes[ints[2]] ?? `code ${ints[2]}` };
+}
+
+/** What fcntl(2) is asked for, and flags of a descriptor. */
+export const F_SETFL = 4, F_SETSIG = 10, F_SETOWN_EX = 15, O_NONBLOCK = 0o4000, O_ASYNC = 0o20000;
+
+/** Sets something about a descriptor to a number. See fcntl(2). */
+export function fcntl(fd: number, command: number, value: number): number {
+  const result = cFcntl.call(fd, command, value);
+  return result < 0 ? -errno[0] : result;
+}
+
+let owner: Memory | undefined;
+
+/** F_SETOWN_EX: says which thread, by its number, gets a descriptor's signals. See fcntl(2). */
+export function setOwner(fd: number, thread: number): number {
+  const F_OWNER_TID = 0;
+  // A `struct f_owner_ex`: what kind of owner (4 bytes), and its number (4).
+  owner ??= memory(8);
+  owner.ints[0] = F_OWNER_TID;
+  owner.ints[1] = thread;
+  const result = cFcntlPointer.call(fd, F_SETOWN_EX, owner.pointer);
+  return result < 0 ? -errno[0] : result;
+}
+
+// ---------------------------------------------------------------- processes
+
+const cRead = cFunction("read", "int", "pointer", "size");
+const cWrite = cFunction("write", "int", "pointer", "size");
+
+/** Reads up to `size` bytes from whatever a descriptor stands for, and returns how many; 0 is the end. See read(2). */
+export function read(fd: number, buffer: Memory, size: number): number {
+  const result = cRead.call(fd, buffer.pointer, size);
+  return result < 0 ? -errno[0] : result;
+}
+
+/** Writes up to `size` bytes and returns how many were taken. See write(2). */
+export function write(fd: number, buffer: Memory, size: number): number {
+  const result = cWrite.call(fd, buffer.pointer, size);
+  return result < 0 ? -errno[0] : result;
+}
+
+const SYS_pidfd_open = 434;
+const cPidfdOpen = cFunction("syscall", "int", "int", "int");
+
+/** Returns a descriptor for a process, which is ready to be read from once that has ended. See pidfd_open(2). */
+export function pidfd_open(pid: number): number {
+  const result = cPidfdOpen.call(SYS_pidfd_open, pid, 0);
   return result < 0 ? -errno[0] : result;
 }
 
