@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+/** Makes lanes of a recording: who waits for what, and what each thread does. It knows no model, only what logs say. */
+
+import type { Line, Recording, Task, Visit } from "./record.ts";
+
+/** What a lane can show. Those that `count` are never left out of a picture, however short they are. */
+export const kinds = {
+  connect: { about: "connecting" },
+  backlog: { about: "in the backlog: not accepted yet" },
+  line: { about: "accepted, waits for a thread" },
+  wait: { about: "sent a message, which waits its turn" },
+  served: { about: "is being served", counts: true },
+  quiet: { about: "connected, says nothing" },
+  compute: { about: "works for client #N", counts: true },
+  busy: { about: "runs, for no client" },
+  held: { about: "asleep, for one client" },
+  sleep: { about: "asleep, until something comes" },
+  lost: { about: "" },
+} satisfies Record<string, { about: string; counts?: true }>;
+
+export type Kind = keyof typeof kinds;
+
+export interface Span {
+  from: number;
+  to: number;
+  kind: Kind;
+  /** What may be written into it, the longest first. */
+  texts: string[];
+}
+
+export interface Lane {
+  name: string;
+  /** In time, without overlap. */
+  spans: Span[];
+  /** Milliseconds that a client has waited, or of CPU that a thread has used; -1 if not known. */
+  total: number;
+}
+
+export interface Picture {
+  model: string;
+  title: string;
+  clients: Lane[];
+  threads: Lane[];
+  /** Whether the kernel was asked what the threads do. Otherwise that is what the log tells of it. */
+  kernel: boolean;
+  notes: string[];
+  end: number;
+}
+
+/** Calls that sleep for one thing only. The others wait for whatever comes first. */
+const SINGLE = /^(read|write|accept4?|sendto|recvfrom|recvmsg|wait4|futex)$/;
+/** Milliseconds: what is shorter than this the kernel was hardly asked about, and the log knows better. */
+const SHORT = 12;
+
+/** A connection, as the log tells of it. */
+interface Connection {
+  id: number;
+  /** The line that accepts it, the one that gives it to a thread, those that receive and compute, and the one that closes it. */
+  accept: Line;
+  given?: Line;
+  received: Line[];
+  work: Line[];
+  close?: Line;
+  thread: string;
+}
+
+export function draw(recording: Recording): Picture {
+  const { model, options, runtime, visits, lines, tasks, end, failure } = recording;
+  const connections = readConnections(lines);
+  const find = ({ port }: Visit) => connections.find(({ accept }) => accept.detail.endsWith(`:${port}`));
+  const names = new Set(lines.filter(({ time }) => time < end).map(({ thread }) => thread));
+  // Deno calls its Workers worker-1, worker-2, ..., in the order in which they started.
+  const prefixes = new Set([...names].map((name) => /^(.+)-\d+$/.exec(name)?.[1]).filter(Boolean));
+  const named = tasks.map((task) => {
+    const client = connections.find(({ given }) => given?.detail === task.name.replace("pid", "process"));
+    if (client) return { ...task, name: client.thread = client.received[0]?.thread ?? task.name };
+    const own = task.name.replace(/^worker(?=-)/, (worker) => prefixes.size === 1 ? [...prefixes][0]! : worker);
+    return { ...task, name: own };
+  });
+  const logged: Task[] = [...names].filter((name) => !named.some((task) => task.name === name)).map((name) => {
+    const from = name === "main" ? 0 : lines.find(({ thread }) => thread === name)!.time;
+    return { name, cpu: -1, runs: [{ from, to: end, running: false, call: "" }] };
+  });
+  return {
+    model,
+    title: `${model} ${options.join(" ")} on ${runtime}`.replace(/ --messages 0(?= )/, "").replace(/ +/g, " "),
+    clients: visits.map((visit) => clientLane(visit, find(visit), end)),
+    threads: [...named, ...logged].map((task) => threadLane(task, recording, connections)),
+    kernel: tasks.length > 0,
+    notes: [...failure ? [failure] : [], ...notes({ ...recording, tasks: named }, connections)],
+    end,
+  };
+}
+
+function readConnections(lines: Line[]): Connection[] {
+  const connections = new Map<number, Connection>();
+  for (const line of lines) {
+    const { event, id, detail } = line, connection = connections.get(id);
+    if (event === "accept" && id > 0) {
+      connections.set(id, { id, accept: line, received: [], work: [], thread: line.thread });
+    }
+    if (!connection) continue;
+    const given = /^(?:serve|start)$/.test(event) && /^\S+-\d+|^process \d+/.exec(detail)?.[0];
+    if (given) Object.assign(connection, { given: line, thread: given });
+    if (event === "recv") connection.received.push(line);
+    if (event === "work") connection.work.push(line);
+    if (event === "close") connection.close = line;
+  }
+  return [...connections.values()];
+}
+
+/** Puts a span over others, and cuts what it covers. */
+function paint(spans: Span[], from: number, to: number, kind: Kind, ...texts: string[]): Span[] {
+  if (!(to > from)) return spans;
+  const rest = spans.flatMap((span) => [
+    ...span.from < from ? [{ ...span, to: Math.min(span.to, from) }] : [],
+    ...span.to > to ? [{ ...span, from: Math.max(span.from, to) }] : [],
+  ]);
+  return [...rest, { from, to, kind, texts }].sort((a, b) => a.from - b.from);
+}
+
+function clientLane(visit: Visit, connection: Connection | undefined, pictureEnd: number): Lane {
+  const { begin, connected = visit.end, exchanges, end, role, failure } = visit;
+  const accepted = connection?.accept.time ?? end, given = connection?.given?.time ?? accepted;
+  let spans = paint([], begin, end, "quiet");
+  for (const [i, { sent, received = end }] of exchanges.entries()) {
+    const { time = received } = connection?.received[i] ?? {};
+    // A thread other than the one that has received may begin with it later.
+    const begun = connection?.work.find((line) => line.time >= time && line.time < received)?.time ?? time;
+    spans = paint(spans, sent, begun, "wait");
+    spans = paint(spans, Math.min(begun, received - 0.1), received, "served");
+  }
+  const [, inLine] = /after ([\d.]+) ms in line/.exec(connection?.given?.detail ?? "") ?? [];
+  const why = inLine ? [`in line ${duration(Number(inLine))}`, "in line"] : [`start ${duration(given - accepted)}`];
+  spans = paint(spans, accepted, given, "line", ...why);
+  spans = paint(spans, connected, accepted, "backlog", `backlog ${duration(accepted - connected)}`, "backlog");
+  spans = paint(spans, begin, connected, "connect");
+  const waits = spans.filter(({ kind }) => ["connect", "backlog", "line", "wait"].includes(kind));
+  const total = waits.reduce((sum, { from, to }) => sum + to - from, 0);
+  if (failure) spans = paint(spans, end, pictureEnd, "lost", failure, failure.replace(/.*\((\w+)\)$/, "$1"));
+  return { name: `${connection ? `#${connection.id}` : "--"} ${role}`, spans, total };
+}
+
+/** What a thread does. If it is not the kernel who tells of that, its CPU time is -1. */
+function threadLane({ name, runs, cpu }: Task, { lines, end }: Recording, connections: Connection[]): Lane {
+  const kernel = cpu >= 0;
+  const own = connections.filter(({ thread }) => thread === name);
+  const changes = own.flatMap(({ accept, given, close }) => [(given ?? accept).time, close?.time ?? end]);
+  let spans: Span[] = [];
+  for (const { from, to, running, call } of runs) {
+    const cuts = [from, ...changes.filter((time) => time > from && time < to).sort((a, b) => a - b), to];
+    for (const [i, cut] of cuts.slice(0, -1).entries()) {
+      const middle = (cut + cuts[i + 1]) / 2;
+      const open = own.filter(({ accept, given, close }) =>
+        (given ?? accept).time < middle && middle < (close?.time ?? end)
+      );
+      // Without the kernel: a thread that was given a client waits for that one.
+      const held = open.length === 1 && (kernel ? SINGLE.test(call) : open[0].given !== undefined);
+      const texts = [...held ? [`${call} for #${open[0].id}`.trim()] : [], ...call ? [call] : []];
+      spans = paint(spans, cut, cuts[i + 1], running ? "busy" : held ? "held" : "sleep", ...running ? [] : texts);
+    }
+  }
+  // What it does for whom is what it has logged last, if the kernel agrees that it does something.
+  for (const [i, { thread, time, event, id }] of lines.entries()) {
+    if (thread !== name || id === 0 || !/^(recv|work)$/.test(event) || time >= end) continue;
+    // Until it logs something else, or another thread sends the reply. The log counts tenths of a millisecond.
+    const then = lines.slice(i + 1).find((line) => line.thread === name || line.id === id && line.event !== "work");
+    const next = Math.max(time + 0.1, Math.min(end, then?.time ?? end));
+    const pieces = next - time < SHORT || !kernel
+      ? event === "work" || next - time < SHORT ? [{ from: time, to: next }] : []
+      : spans.filter(({ kind }) => kind === "busy");
+    for (const { from, to } of pieces) {
+      spans = paint(spans, Math.max(from, time), Math.min(to, next), "compute", `#${id}`, String(id));
+    }
+  }
+  return { name, spans, total: cpu };
+}
+
+/** What the log and the kernel have counted. */
+function notes({ lines, tasks, cpu, end }: Recording, connections: Connection[]): string[] {
+  const found: string[] = [];
+  if (cpu >= 0 && end > 0) {
+    found.push(`CPU ${duration(cpu)} in ${duration(end)}: ${(100 * cpu / end).toFixed()} % of a core`);
+  }
+  if (tasks.length > 0) found.push(tasks.map(shares).join("; "));
+  const running = tasks.flatMap(({ runs }) => runs).filter((run) => run.running)
+    .reduce((sum, { from, to }) => sum + to - from, 0);
+  if (running > 1.5 * cpu + 300) {
+    found.push(`ready to run for ${duration(running)}, and ran for ${duration(cpu)}: too few free cores`);
+  }
+  // A wait, with its figures; above ten a second, several of them in one line.
+  const waits = new Map<string, number>();
+  for (const { event, detail } of lines.filter(({ time }) => time < end)) {
+    const [, times] = /^(?:(\d+) more times|\d+ (?:ready|submitted)\b)/.exec(detail) ?? [, ""];
+    if (times !== "") waits.set(event, (waits.get(event) ?? 0) + Number(times ?? 1));
+  }
+  for (const [event, times] of waits) found.push(`${event} found something ${times} times`);
+  const calls = lines.filter(({ event }) => event === "calls").map(({ detail }) => detail.match(/\d+/g)!.map(Number));
+  const sum = (index: number) => calls.reduce((sum, figures) => sum + figures[index], 0);
+  if (calls.length > 0) found.push(`${sum(0)} calls made, ${sum(1)} found nothing`);
+  const entered = lines.map(({ detail }) => /(\d+) calls so far$/.exec(detail)?.[1]).findLast(Boolean);
+  if (entered) found.push(`${entered} system calls made`);
+  for (const { event, id, detail, thread } of lines.filter(({ time }) => time < end)) {
+    if (event === "error") found.push(`${thread} error ${detail}`);
+    if (event === "wait" && id > 0) found.push(`#${id}: ${detail}`);
+    if (event === "start" && / in /.test(detail)) found.push(`#${id}: started ${detail}`);
+    if (event === "cost") found.push(`#${id}: ${detail}`);
+  }
+  for (const { id, close } of connections) {
+    if (close && close.time < end && !/^(step 7: )?(by the client|after )/.test(close.detail)) {
+      found.push(`#${id}: ${close.detail}`);
+    }
+  }
+  return found;
+}
+
+/** How much of a thread's life went into what, such as `main 90 % epoll_wait, 10 % running`. */
+function shares({ name, runs }: Task): string {
+  const times = new Map<string, number>();
+  for (const { from, to, running, call } of runs) {
+    const what = running ? "running" : call || "asleep";
+    times.set(what, (times.get(what) ?? 0) + to - from);
+  }
+  const life = [...times.values()].reduce((sum, time) => sum + time, 0);
+  const parts = [...times].map(([what, time]) => [what, Math.round(100 * time / life)] as const);
+  return `${name} ${
+    parts.filter(([, share]) => share > 0).sort((a, b) => b[1] - a[1]).map(([what, share]) => `${share} % ${what}`)
+      .join(", ")
+  }`;
+}
+
+/** Milliseconds in words: `887 ms`, `1.21 s`. */
+export function duration(milliseconds: number): string {
+  // None is less than a tick of the clock that counts CPU.
+  if (milliseconds === 0) return "<10 ms";
+  return milliseconds < 999.5 ? `${milliseconds.toFixed()} ms` : `${(milliseconds / 1000).toFixed(2)} s`;
+}

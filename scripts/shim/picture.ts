@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+/** Draws lanes: for a terminal, and as SVG. Both divide time into cells, and a cell shows what took most of it. */
+
+import { duration, type Kind, kinds, type Lane, type Picture } from "./lanes.ts";
+
+/** How each kind looks: in a terminal a character and its colour, in SVG the fill on a light and on a dark page. */
+const looks: Record<Kind, [character: string, colour: number, light: string, dark: string]> = {
+  connect: ["╌", 35, "#d4b6f0", "#6b4a8f"],
+  backlog: ["▓", 35, "#e3a9e0", "#85417f"],
+  line: ["▒", 31, "#ffb1a1", "#9a3b2c"],
+  wait: ["░", 33, "#ffe07a", "#7d6110"],
+  served: ["█", 32, "#86d497", "#2b7a3f"],
+  quiet: ["─", 90, "#e4e8ed", "#30363d"],
+  compute: ["█", 32, "#86d497", "#2b7a3f"],
+  busy: ["╳", 31, "#ff9a70", "#ab4a1e"],
+  held: ["┄", 36, "#b7dcf7", "#27547a"],
+  sleep: ["·", 90, "#e4e8ed", "#30363d"],
+  // Its reason alone is shown.
+  lost: [" ", 31, "none", "none"],
+};
+
+/** Equal neighbouring cells. */
+interface Strip {
+  start: number;
+  length: number;
+  kind: Kind;
+  texts: string[];
+}
+
+/** Divides a lane into cells. What counts gets at least so many of them, however short it was. */
+function divide({ spans }: Lane, end: number, cells: number, least: number): Strip[] {
+  const step = end / cells, owner: number[] = Array(cells).fill(-1), most: number[] = Array(cells).fill(0);
+  spans.forEach(({ from, kind, ...span }, i) => {
+    const to = kind === "lost" ? end : span.to;
+    for (let cell = Math.floor(from / step); cell < cells && cell * step < to; cell++) {
+      const share = Math.min(to, (cell + 1) * step) - Math.max(from, cell * step);
+      if (share > most[cell]) [owner[cell], most[cell]] = [i, share];
+    }
+  });
+  spans.forEach(({ from, kind }, i) => {
+    // A client's share of it needs no number.
+    const enough = kind === "served" ? Math.ceil(least / 3) : least;
+    if (!("counts" in kinds[kind]) || owner.filter((one) => one === i).length >= enough) return;
+    const first = Math.min(Math.floor(from / step), cells - enough);
+    owner.fill(i, first, first + enough);
+  });
+  const strips: Strip[] = [];
+  owner.forEach((i, start) => {
+    if (i < 0) return;
+    const { kind, texts } = spans[i], last = strips.at(-1);
+    const same = last && last.start + last.length === start && last.kind === kind && last.texts[0] === texts[0];
+    if (same) last.length++;
+    else strips.push({ start, length: 1, kind, texts });
+  });
+  return strips;
+}
+
+/** Where a text goes, by its strip: into all that it fits into, but what a thread sleeps in is said once. */
+function place(strips: Strip[], width: (text: string) => number): Map<Strip, string> {
+  const placed = new Map<Strip, string>(), longest = new Map<string, Strip>();
+  for (const strip of strips) {
+    const text = strip.texts.find((text) => width(text) <= strip.length);
+    if (!text) continue;
+    const key = strip.texts[0], other = longest.get(key);
+    if (strip.kind === "sleep" || strip.kind === "held") {
+      if (other && other.length >= strip.length) continue;
+      if (other) placed.delete(other);
+      longest.set(key, strip);
+    }
+    placed.set(strip, text);
+  }
+  return placed;
+}
+
+/** The kinds that can be seen, clients' first. */
+function legend(pictures: Picture[], end: number): Kind[] {
+  const used = new Set(
+    pictures.flatMap(({ clients, threads }) => [...clients, ...threads])
+      .flatMap(({ spans }) => spans)
+      .filter(({ from, to, kind }) => "counts" in kinds[kind] || to - from > end / 200).map(({ kind }) => kind),
+  );
+  return (Object.keys(kinds) as Kind[]).filter((kind) => used.has(kind) && kinds[kind].about);
+}
+
+/** Where the axis has marks, at most so many: milliseconds. */
+function marks(end: number, most: number): number[] {
+  const step = [50, 100, 200, 500, 1000, 2000, 5000].find((step) => end / step <= most) ?? 10_000;
+  return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
+}
+
+function mark(milliseconds: number): string {
+  return milliseconds === 0 ? "0" : `${milliseconds / 1000} s`;
+}
+
+function source({ kernel }: Picture): string {
+  return kernel ? "threads, from the kernel" : "threads, from the log";
+}
+
+function total({ total }: Lane): string {
+  return total < 0 ? "" : duration(total);
+}
+
+/** Columns of a terminal that a text takes: East Asian characters and emoji take two, combining ones none. */
+export function columns(text: string): number {
+  const wide =
+    /[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Emoji_Presentation}\uff01-\uff60]/u;
+  return [...text].reduce((sum, one) => sum + (wide.test(one) ? 2 : /\p{M}/u.test(one) ? 0 : 1), 0);
+}
+
+/** Breaks a text into lines of so many columns, between words if it can. */
+function wrap(text: string, width: number): string[] {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    if (lines.at(-1) !== "" && columns(`${lines.at(-1)} ${word}`) > width) lines.push("");
+    const room = lines.at(-1) === "" ? "" : " ";
+    for (const one of room + word) {
+      if (columns(lines.at(-1)! + one) > width) lines.push("");
+      lines[lines.length - 1] += one;
+    }
+  }
+  return lines;
+}
+
+const LABEL = 11, TAIL = 8;
+
+/** For a terminal of so many columns. */
+export function drawText(pictures: Picture[], width: number, coloured: boolean): string {
+  const end = Math.max(...pictures.map(({ end }) => end));
+  width = Math.max(width, 30);
+  const tail = width < 50 ? 0 : TAIL, cells = Math.max(10, width - LABEL - tail);
+  const paint = (colour: number, text: string) => coloured ? `\x1b[${colour}m${text}\x1b[0m` : text;
+  const row = (name: string, lane: string, end: string) =>
+    `${name.slice(0, LABEL - 1).padEnd(LABEL)}${lane}${tail ? end.padStart(tail) : ""}`.trimEnd();
+  const drawLane = (lane: Lane) => {
+    const strips = divide(lane, end, cells, 1);
+    const texts = place(strips, (text) => text.length < 3 ? text.length : text.length + 2);
+    let line = "", column = 0;
+    for (const strip of strips) {
+      const [character, colour] = looks[strip.kind], text = texts.get(strip) ?? "";
+      const before = text.length < 3 ? "" : strip.kind === "lost" ? " " : character;
+      line += " ".repeat(strip.start - column) + paint(colour, (before + text).padEnd(strip.length, character));
+      column = strip.start + strip.length;
+    }
+    return row(lane.name, line + " ".repeat(cells - column), total(lane));
+  };
+  const lines: string[] = [];
+  for (const picture of pictures) {
+    const { title, clients, threads, notes } = picture;
+    lines.push(...wrap(title, width).map((line) => paint(1, line)));
+    if (clients.length > 0) {
+      let axis = "";
+      for (const at of marks(end, cells / 8)) {
+        const column = Math.floor(at / end * cells);
+        if (column + mark(at).length <= cells) axis = axis.padEnd(column) + mark(at);
+      }
+      lines.push(row("clients", axis.padEnd(cells), "waited"), ...clients.map(drawLane));
+      lines.push(
+        (source(picture).padEnd(width - tail) + (tail ? "CPU".padStart(tail) : "")).trimEnd(),
+        ...threads.map(drawLane),
+      );
+    }
+    lines.push(...notes.flatMap((note) => wrap(note, width - 2)).map((line) => `  ${line}`), "");
+  }
+  // A sign stays with its words.
+  const signs = legend(pictures, end).map((kind) => `${looks[kind][0]} ${kinds[kind].about} `.replaceAll(" ", "\xa0"));
+  lines.push(...wrap(signs.join(" "), width).map((line) => line.replaceAll("\xa0", " ").trimEnd()));
+  return lines.join("\n") + "\n";
+}
+
+// ---------------------------------------------------------------- SVG
+
+const WIDTH = 900, LEFT = 88, RIGHT = 72, ROW = 19, BAR = 15, LETTER = 7;
+
+/** As a picture for a page as wide as a README. Letters are all of the same width, so that it is known what fits. */
+export function drawSvg(pictures: Picture[], end = Math.max(...pictures.map(({ end }) => end))): string {
+  const cells = WIDTH - LEFT - RIGHT, parts: string[] = [], drawn = Object.keys(looks).slice(0, -1) as Kind[];
+  let y = 0;
+  const text = (x: number, text: string, attributes = "") =>
+    parts.push(`<text x="${x}" y="${y + 12}"${attributes}>${escape(text)}</text>`);
+  const drawLane = (lane: Lane) => {
+    text(0, lane.name);
+    const strips = divide(lane, end, cells, LETTER + 2),
+      texts = place(strips, (text) => LETTER * text.length + (text.length < 3 ? 1 : 8));
+    for (const kind of drawn) {
+      const boxes = strips.filter((strip) => strip.kind === kind)
+        .map(({ start, length }) => [start, Math.max(1, length - 1)])
+        // The gap tells work for one client from work for the next.
+        .map(([start, length]) => `M${LEFT + start} ${y + 1}h${length}v${BAR}h-${length}z`);
+      if (boxes.length > 0) parts.push(`<path class="${kind}" d="${boxes.join("")}"/>`);
+    }
+    for (const [{ start, length }, words] of texts) {
+      const centred = words.length < 3;
+      text(centred ? LEFT + start + length / 2 : LEFT + start + 4, words, centred ? ' class="m"' : "");
+    }
+    text(WIDTH, total(lane), ' class="e"');
+    y += ROW;
+  };
+  for (const picture of pictures) {
+    const { title, clients, threads, notes } = picture;
+    text(0, title, ' class="t"');
+    y += ROW;
+    if (clients.length > 0) {
+      text(0, "clients", ' class="d"');
+      for (const at of marks(end, 12)) {
+        const x = Math.round(LEFT + at / end * cells);
+        if (x < WIDTH - RIGHT - 30) text(x, mark(at), ' class="d"');
+      }
+      text(WIDTH, "waited", ' class="d e"');
+      y += ROW;
+      clients.forEach(drawLane);
+      text(0, source(picture), ' class="d"');
+      text(WIDTH, "CPU", ' class="d e"');
+      y += ROW;
+      threads.forEach(drawLane);
+    }
+    for (const line of notes.flatMap((note) => wrap(note, Math.floor(WIDTH / LETTER)))) {
+      text(0, line, ' class="d"');
+      y += ROW;
+    }
+    y += ROW / 2;
+  }
+  let x = 0;
+  for (const kind of legend(pictures, end)) {
+    const length = 20 + LETTER * kinds[kind].about.length;
+    if (x + length > WIDTH) [x, y] = [0, y + ROW];
+    parts.push(`<path class="${kind}" d="M${x} ${y + 1}h14v${BAR}h-14z"/>`);
+    text(x + 20, kinds[kind].about, ' class="d"');
+    x += length + 20;
+  }
+  y += ROW;
+  const fills = drawn.map((kind) => [`.${kind}`, looks[kind][2], looks[kind][3]]);
+  const style = (dark: 0 | 1) =>
+    [["text", "#1f2328", "#e6edf3"], [".d", "#59636e", "#9198a1"], ...fills]
+      .map(([selector, ...colours]) => `${selector}{fill:${colours[dark]}}`).join("");
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" role="img">`,
+    `<title>${escape(pictures.map(({ title }) => title).join("; "))}</title>`,
+    `<style>text{font:11.5px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}` +
+    `.t{font-weight:bold}.e{text-anchor:end}.m{text-anchor:middle}` +
+    `${style(0)}@media(prefers-color-scheme:dark){${style(1)}}</style>`,
+    ...parts,
+    "</svg>\n",
+  ].join("\n");
+}
+
+function escape(text: string): string {
+  return text.replace(/[&<>]/g, (one) => `&#${one.charCodeAt(0)};`);
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Runs a server, sends it a few clients, and draws what happened: a lane for each client, and one for each thread.
+ *
+ * The clients come one after the other. One of them is slow, one says nothing, the others are quick. What a client
+ * waits for is known from its own clock and from the server's log. What a thread does the kernel is asked, on Linux:
+ * every few milliseconds, whether it runs, and if not, in which call it sleeps. Elsewhere the log has to do, and the
+ * picture says so.
+ *
+ *   deno run -A scripts/timeline.ts pool multiplex         or: bun scripts/timeline.ts ...   or: node scripts/timeline.ts ...
+ *   deno run -A scripts/timeline.ts blocking -- --threads 3
+ *   deno run -A scripts/timeline.ts --svg epoll.svg epoll
+ */
+
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { isatty } from "node:tty";
+import { fileURLToPath } from "node:url";
+import { draw, type Picture } from "./shim/lanes.ts";
+import { drawSvg, drawText } from "./shim/picture.ts";
+import * as program from "./shim/program.ts";
+import { fail, parseOptions, printAll, process, usageError } from "./shim/program.ts";
+import { record } from "./shim/record.ts";
+
+const folder = dirname(fileURLToPath(import.meta.url));
+/** The servers: a script that is ready for clients says so. */
+const models = readdirSync(folder).filter((file) =>
+  file.endsWith(".ts") && /^\s*ready\(/m.test(readFileSync(join(folder, file), "utf8"))
+).map((file) => basename(file, ".ts"));
+
+// What follows `--` is for the models.
+const own = process.argv.indexOf("--") < 0 ? [] : process.argv.splice(process.argv.indexOf("--")).slice(1);
+const options = parseOptions(
+  `Runs servers with a few clients each, and draws who waits for what, for how long. The models: ${models.join(", ")}.`,
+  "timeline.ts pool tasks",
+  {
+    clients: [5, "the second is slow, the third silent, the others quick", 1, 20],
+    messages: [3, "messages of each client", 1, 20],
+    work: [150, "milliseconds of CPU per message, for models that compute", 0, 10_000],
+    runtime: [program.runtime as string, "deno, bun or node: what the servers run on"],
+    svg: ["", "file for a picture; if it is a folder, it gets one of each model, all on one time scale"],
+    json: [false, "print the lanes as JSON"],
+  },
+  "[MODEL ...] [-- OPTION ...]",
+);
+
+for (const model of options.operands) {
+  if (!models.includes(model)) usageError(`unknown model "${model}"; known are ${models.join(", ")}`);
+}
+if (!["deno", "bun", "node"].includes(options.runtime)) {
+  usageError(`unknown runtime "${options.runtime}"; known are deno, bun, node`);
+}
+if (options.svg && !existsSync(dirname(options.svg))) fail(`cannot write ${options.svg}`, "there is no such folder");
+
+const pictures: Picture[] = [];
+for (const model of options.operands.length > 0 ? options.operands : models) {
+  pictures.push(draw(await record(folder, model, { ...options, options: own })));
+}
+
+if (options.json) {
+  await printAll(new TextEncoder().encode(JSON.stringify(pictures) + "\n"));
+} else if (options.svg) {
+  try {
+    writePictures();
+  } catch (error) {
+    fail(`cannot write ${options.svg}`, error);
+  }
+} else {
+  const terminal = isatty(1), width = terminal && process.stdout.columns || Number(process.env.COLUMNS) || 80;
+  const text = drawText(pictures, width, terminal && !process.env.NO_COLOR);
+  await printAll(new TextEncoder().encode(text));
+}
+process.exit(pictures.some(({ clients }) => clients.length > 0) ? 0 : 1);
+
+function writePictures(): void {
+  if (!existsSync(options.svg) || !statSync(options.svg).isDirectory()) {
+    return writeFileSync(options.svg, drawSvg(pictures));
+  }
+  const end = Math.max(...pictures.map(({ end }) => end));
+  for (const picture of pictures) {
+    // One that can't run here keeps the picture that another machine has made.
+    if (picture.clients.length > 0) {
+      writeFileSync(join(options.svg, `${picture.model}.svg`), drawSvg([picture], end));
+    }
+  }
+}

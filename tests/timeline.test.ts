@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+/** timeline.ts: what its lanes hold, for the models that differ most. */
+
+import { readFileSync } from "node:fs";
+import * as path from "node:path";
+import type { Lane, Picture, Span } from "../scripts/shim/lanes.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { check, hasFFI, linux, run, type Runtime, runtimes, Slow, temporaryFolder } from "./harness.ts";
+
+for (const runtime of runtimes) {
+  const title = `${runtime.name} timeline.ts`;
+
+  check(`${title}: pool's fourth client waits until one leaves`, async () => {
+    const [pool] = await record(runtime, ["pool", "--work", "20"]);
+    assertEquals(pool.clients.length, 5);
+    const [first, ...others] = pool.clients, fourth = lane(pool.clients, "#4");
+    const line = fourth.spans.find(({ kind }) => kind === "line")!;
+    assert(line.to - line.from > 100, "it has waited");
+    for (const other of others.slice(0, 2)) timely(time(other, "line") < 100, `${other.name} has not`);
+    const left = Math.min(...[first, ...others.slice(0, 2)].map(({ spans }) => spans.at(-1)!.to));
+    timely(Math.abs(line.to - left) < 100, `served at ${line.to}, when one has left at ${left}`);
+    assertEquals(pool.threads.map(({ name }) => name), ["main", "w-1", "w-2", "w-3"]);
+    for (const { id, thread } of work(pool.threads)) assert(thread !== "main", `main has worked for #${id}`);
+    if (linux) timely(share(lane(pool.threads, "w-3"), ({ texts }) => texts.at(-1) === "futex") > 0.3, "w-3 sleeps");
+  });
+
+  check(`${title}: one thread works for all, and is asleep in its wait most of the time`, async () => {
+    const [multiplex] = await record(runtime, ["multiplex", "--work", "0"]);
+    assertEquals(multiplex.threads.map(({ name }) => name), ["main"]);
+    const [main] = multiplex.threads;
+    assertEquals([...new Set(work([main]).map(({ id }) => id))].sort(), [1, 2, 4, 5]);
+    timely(share(main, ({ kind }) => kind === "sleep") > 0.6, "it sleeps");
+    if (linux) assert(main.spans.some(({ texts }) => /^epoll_p?wait2?$/.test(texts[0])));
+    for (const { total, name } of multiplex.clients) timely(total < 500, `${name} has waited ${total} ms`);
+  });
+
+  if (hasFFI(runtime)) {
+    check(`${title}: nonblocking is never asleep, and blocking's second client is in the backlog`, async () => {
+      const [blocking, nonblocking] = await record(runtime, ["blocking", "nonblocking"]);
+      // When it has had nothing to do for a while it gives the runtime a turn.
+      timely(share(nonblocking.threads[0], ({ kind }) => kind === "sleep" || kind === "held") < 0.2, "it sleeps");
+      assert(nonblocking.notes.some((note) => /^\d{4,} calls made, \d+ found nothing$/.test(note)));
+      const [first, second] = blocking.clients, backlog = second.spans.find(({ kind }) => kind === "backlog")!;
+      timely(Math.abs(backlog.to - first.spans.at(-1)!.to) < 100, "until the first has left");
+      const [main] = blocking.threads;
+      timely(share(main, ({ texts }) => texts[0] === "recvfrom for #2") > 0.2, "asleep in recv");
+      timely(time(first, "backlog") < time(second, "backlog") / 2, "not the first");
+    });
+  }
+
+  check(`${title}: in the terminal, and as a picture`, async () => {
+    const environment = { COLUMNS: "80" };
+    const args = ["tasks", "single", "--clients", "2", "--work", "1"];
+    const { code, output } = await run(runtime, "timeline.ts", args, { environment });
+    assertEquals(code, 0);
+    for (const line of output) assert(line.length <= 80, `longer than 80 columns: ${line}`);
+    assert(!output.join("").includes("\x1b"), "no colours where there is no terminal");
+    assertEquals(output.filter((line) => /^(tasks --work 1|single) on /.test(line)).length, 2);
+    assert(output.some((line) => /^#1 quick .*closed by the server/.test(line)));
+
+    const file = path.join(temporaryFolder(), "tasks.svg");
+    assertEquals(
+      (await run(runtime, "timeline.ts", ["tasks", "--work", "5", "--clients", "2", "--svg", file])).code,
+      0,
+    );
+    const svg = readFileSync(file, "utf8");
+    assertMatch(svg, /^<svg [^>]*width="900"/);
+    assert(svg.length < 10_000 && svg.includes("prefers-color-scheme:dark") && svg.includes(">#2 slow</text>"));
+  });
+
+  check(`${title}: what can't be drawn is said`, async () => {
+    const unknown = await run(runtime, "timeline.ts", ["nosuch"]);
+    assertEquals(unknown.code, 2);
+    assertMatch(unknown.errors, /^timeline\.ts: unknown model "nosuch"; known are [^\n]*\n$/);
+    const refused = await run(runtime, "timeline.ts", ["tasks", "--", "--nosuch"]);
+    assertEquals(refused.code, 1);
+    assert(refused.output.some((line) => /^ {2}does not run here: exit 2: Unknown option '--nosuch'/.test(line)));
+  });
+}
+
+async function record(runtime: Runtime, args: string[]): Promise<Picture[]> {
+  const { code, output, errors } = await run(runtime, "timeline.ts", [...args, "--runtime", runtime.name, "--json"]);
+  assertEquals([code, errors], [0, ""]);
+  return JSON.parse(output[0]);
+}
+
+/** What holds unless the machine is busy. */
+function timely(condition: boolean, what: string): void {
+  if (!condition) throw new Slow(what);
+}
+
+function lane(lanes: Lane[], name: string): Lane {
+  return lanes.find((lane) => lane.name.split(" ")[0] === name)!;
+}
+
+function time({ spans }: Lane, kind: string): number {
+  return spans.filter((span) => span.kind === kind).reduce((sum, { from, to }) => sum + to - from, 0);
+}
+
+/** The part of a lane's time that such spans take. */
+function share({ spans }: Lane, such: (span: Span) => boolean): number {
+  const length = (spans: Span[]) => spans.reduce((sum, { from, to }) => sum + to - from, 0);
+  return length(spans.filter(such)) / length(spans);
+}
+
+/** Which thread has worked for which client. */
+function work(threads: Lane[]): { thread: string; id: number }[] {
+  return threads.flatMap(({ name, spans }) =>
+    spans.filter(({ kind }) => kind === "compute").map(({ texts }) => ({ thread: name, id: Number(texts[1]) }))
+  );
+}
