@@ -77,7 +77,7 @@ function handle(client: Client): void {
     if (!data) return;
     if (data.length === 0) return close(client, "by the client");
     log("recv", id, data.length, data);
-    burn(id, options.work);
+    burn(id, options.work, data);
     // If the client is slow, the runtime keeps what it hasn't taken. Until that is gone the connection is not ready.
     connection.sendNow(data);
     log("send", id, data.length);

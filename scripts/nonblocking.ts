@@ -18,7 +18,8 @@
  */
 
 import { type Client, Clients } from "./shim/clients.ts";
-import { fail, formatAddress, heartbeat, log, messages, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import { fail, formatAddress, heartbeat, log, messages, onStop, parseOptions, ready } from "./shim/program.ts";
+import { serverOptions } from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
 
 const options = parseOptions(
@@ -40,6 +41,7 @@ async function main(): Promise<void> {
   ready(options.host, port);
   const clients = new Clients(listener, () => {});
   heartbeat("calls", 3, report);
+  onStop(() => report().forEach((line) => log("calls", 0, line)));
 
   for (;;) {
     // Has a client connected?

@@ -139,7 +139,7 @@ async function serve(connection: Connection, counts: Int32Array): Promise<void> 
         break;
       }
       log("recv", id, data.length, data);
-      burn(id, options.work);
+      burn(id, options.work, data);
       const sending = connection.send(data);
       log("send", id, data.length);
       await sending;

@@ -56,7 +56,7 @@ async function serve(connection: Connection): Promise<void> {
         break;
       }
       log("recv", id, data.length, data);
-      burn(id, options.work);
+      burn(id, options.work, data);
       task.awaits = "send";
       const sending = connection.send(data);
       log("send", id, data.length);

@@ -106,7 +106,7 @@ function serve(connection: BlockingConnection): void {
         break;
       }
       log("recv", id, data.length, data);
-      burn(id, options.work);
+      burn(id, options.work, data);
       connection.send(data);
       log("send", id, data.length);
     }

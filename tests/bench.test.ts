@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 /** load.ts and bench.ts: a broken server is reported, and has no figures. What the figures are is not tested. */
 
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import type { Results, Spread } from "../scripts/shim/results.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, hasFFI, linux, run, type Runtime, runtimes, Script, until, windows } from "./harness.ts";
 
@@ -23,25 +25,22 @@ const faults: Record<string, RegExp> = {
   close: /closed by the server|ECONNRESET/,
 };
 
-interface Results {
-  seconds: number;
-  experiments: {
-    name: string;
-    rows: {
-      model: string;
-      on: string;
-      failure?: string;
-      runs: number;
-      rate: { median: number; count: number } | null;
-    }[];
-    comparisons: { model: string; on: string; ratio: { median: number; low: number; high: number; count: number } }[];
-    verdict: string;
-  }[];
-}
-
 /** Where a program is that can be called by its name. */
 function find(program: string): string {
   return (process.env.PATH ?? "").split(path.delimiter).map((folder) => path.join(folder, program)).find(existsSync)!;
+}
+
+/** The fields of /proc/PID/stat from the state on, see proc(5); a process that is gone is a zombie. */
+function stat(pid: string | number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ");
+  } catch {
+    return ["Z"];
+  }
+}
+
+function childrenOf(pid: number): string[] {
+  return readdirSync("/proc").filter((name) => /^\d+$/.test(name) && stat(name)[1] === String(pid));
 }
 
 /** A folder that holds a program with this text; it is removed after use. */
@@ -62,7 +61,7 @@ async function load(runtime: Runtime, fault: string, ...args: (string | number)[
   try {
     await server.line(/^listening on/);
     const brief = ["--milliseconds", 100, "--patience", 500, "--connections", 3, "--port", server.port];
-    return await run(runtime, "load.ts", [...brief, ...args].map(String));
+    return await run(runtime, "shim/load.ts", [...brief, ...args].map(String));
   } finally {
     await server.kill();
   }
@@ -72,11 +71,11 @@ for (const runtime of runtimes) {
   const { name } = runtime;
 
   check(`${name} load.ts: a server without a fault gets its figures`, async () => {
-    for (const args of [[], ["--inflight", "3", "--size", "1001"]]) {
+    for (const args of [[], ["--inflight", "3", "--size", "1001"], ["--light", "50"]]) {
       const { code, output, errors } = await load(runtime, "none", ...args);
       assertEquals([code, errors, output.length], [0, "", 1]);
-      const { served, rate, latency } = JSON.parse(output[0]);
-      assert(served === 3 && rate > 0 && latency.length === 3 && latency[0] > 0, output[0]);
+      const { served, messagesPerSecond, latencyUs } = JSON.parse(output[0]);
+      assert(served === 3 && messagesPerSecond > 0 && latencyUs.p50 > 0 && latencyUs.p999 >= latencyUs.p50, output[0]);
     }
   });
 
@@ -101,34 +100,98 @@ for (const runtime of runtimes) {
   });
 
   check(`${name} load.ts: mistakes in the command line, a host that there isn't`, async () => {
-    const nowhere = await run(runtime, "load.ts", ["--host", "nowhere.invalid"]);
+    const nowhere = await run(runtime, "shim/load.ts", ["--host", "nowhere.invalid"]);
     assertEquals([nowhere.code, nowhere.output], [1, []]);
     assertMatch(nowhere.errors, /^load\.ts: [^\n]*\n$/);
-    const { code, output, errors } = await run(runtime, "load.ts", ["--sockets", "x"]);
+    const { code, output, errors } = await run(runtime, "shim/load.ts", ["--sockets", "x"]);
     assertEquals([code, output], [2, []]);
     assertMatch(errors, /^load\.ts: .*auto, uring, epoll.*\n$/);
   });
 
-  check(`${name} bench.ts: JSON with rates, and as many pairs as rounds`, async () => {
-    const args = ["--models", "tasks,multiplex", "--connections", "2", "--rounds", "2", ...briefly, "--json"];
+  check(
+    `${name} bench.ts: JSON with rates, as many pairs as rounds, and a tie where the range includes 1`,
+    async () => {
+      const args = ["--models", "tasks,multiplex", "--connections", "2", "--rounds", "5", ...briefly, "--json"];
+      const { code, output, errors } = await run(runtime, "bench.ts", args);
+      assertEquals(code, 0);
+      assertMatch(errors, /^models: 10 runs, about \d+ s$/m);
+      assertMatch(errors, /^models: round 2 of 5, about \d+ s left$/m);
+      const { seconds, experiments: [experiment] }: Results = JSON.parse(output.join("\n"));
+      assertEquals([seconds, experiment.name], [0.1, "models"]);
+      assertEquals(experiment.rows.map(({ model, on, runs }) => [model, on, runs]), [
+        ["tasks", name, 5],
+        ["multiplex", name, 5],
+      ]);
+      for (const { messagesPerSecond: rate } of experiment.rows) assert(rate!.median > 0 && rate!.count === 5);
+      assertEquals(experiment.comparisons.length, 1);
+      const [{ ratios, verdict }] = experiment.comparisons;
+      const { median, low, high, count } = ratios.messagesPerSecond!;
+      assert(count === 5 && low > 0 && low <= median && median <= high);
+      const word = (spread: Spread | undefined, more: string, less: string) =>
+        !spread ? "" : spread.low > 1 ? more : spread.high < 1 ? less : "";
+      const words = [
+        word(ratios.messagesPerSecond, "faster", "slower"),
+        word(ratios.cpuUsPerMessage, "more CPU", "less CPU"),
+      ].filter(Boolean).join(", ");
+      assertEquals(verdict.replace(" (?)", ""), words || "tie");
+    },
+  );
+
+  check(`${name} bench.ts: with a client that never reads; in lines of 100 characters at most`, async () => {
+    const args = ["slow", "--models", "tasks,blocking-1", "--connections", "2", "--rounds", "1", ...briefly];
     const { code, output } = await run(runtime, "bench.ts", args);
     assertEquals(code, 0);
-    const { seconds, experiments: [{ name: experiment, rows, comparisons, verdict }] }: Results = JSON.parse(
-      output.join("\n"),
-    );
-    assertEquals([seconds, experiment], [0.1, "models"]);
-    assertEquals(rows.map(({ model, on, runs }) => [model, on, runs]), [["tasks", name, 2], ["multiplex", name, 2]]);
-    for (const { rate } of rows) assert(rate !== null && rate.median > 0 && rate.count === 2);
-    assertEquals(comparisons.map(({ ratio }) => ratio.count), [2]);
-    for (const { ratio: { median, low, high } } of comparisons) assert(low > 0 && low <= median && median <= high);
-    assertMatch(verdict, /at 2 connections (tasks|multiplex) was the fastest/);
+    const text = output.join("\n");
+    assertMatch(text, new RegExp(`^tasks ${name} +0 slow +.* too few turns$`, "m"));
+    if (hasFFI(runtime)) assertMatch(text, /^ {2}\? only 0 of 2 connections were served$/m);
+    // What was not measured has no column, and what a figure means is explained.
+    assertEquals(/first us/.test(text), false);
+    assertMatch(text, /^p50 us: .*microseconds/m);
+    for (const line of output) assert(line.length <= 100, line);
   });
 
-  check(`${name} bench.ts: with a client that never reads, a verdict on the others`, async () => {
-    const args = ["slow", "--models", "tasks", "--connections", "2", "--rounds", "1", ...briefly];
-    const { code, output } = await run(runtime, "bench.ts", args);
+  check(`${name} bench.ts: mostly idle clients, and few messages that take long`, async () => {
+    const args = ["mixed", "--idle", "100", "--connections", "2", "--work", "3", "--models", "tasks,offload", "--json"];
+    const { code, output } = await run(runtime, "bench.ts", [...args, "--rounds", "1", ...briefly]);
     assertEquals(code, 0);
-    assertMatch(output.join("\n"), /beside a client that never reads.*tasks.* of their rate/);
+    const { experiments: [{ rows }] }: Results = JSON.parse(output.join("\n"));
+    assertEquals(rows.map(({ setting }) => [setting.idle, setting.workMs]), [[100, 3], [100, 3]]);
+    for (const { messagesPerSecond, figures } of rows) {
+      assert(messagesPerSecond!.median > 0 && figures!.latencyUs!.p50 > 0, output.join("\n"));
+      // So few messages have no 99 %.
+      assertEquals(figures!.latencyUs!.p99, null);
+    }
+  });
+
+  check(`${name} bench.ts: an option is applied, or refused; what can't be measured is named`, async () => {
+    const args = [
+      "work",
+      "--idle",
+      "3",
+      "--connections",
+      "2",
+      "--work",
+      "1",
+      "--models",
+      "tasks,poll",
+      "--rounds",
+      "1",
+    ];
+    const { code, output } = await run(runtime, "bench.ts", [...args, ...briefly]);
+    assertEquals(code, 0);
+    const text = output.join("\n");
+    assertMatch(text, new RegExp(`^2 connections, 3 idle, 1 ms of work:\ntasks ${name} `, "m"));
+    assertMatch(
+      text,
+      new RegExp(`^poll ${name}, 2 connections, 3 idle, 1 ms of work: left out: it has no --work$`, "m"),
+    );
+    for (
+      const refused of [["shim", "--work", "1"], ["peers", "--models", "poll"], ["work", "generator", "--idle", "1"]]
+    ) {
+      const { code, output, errors } = await run(runtime, "bench.ts", refused);
+      assertEquals([refused, code, output], [refused, 2, []]);
+      assertMatch(errors, /^bench\.ts: --(work|models poll|idle): (shim|peers|generator) [^\n]+\n$/);
+    }
   });
 
   if (!windows) {
@@ -136,33 +199,35 @@ for (const runtime of runtimes) {
       // It goes by the name of another runtime, and whatever it is to run, it runs the broken server.
       const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
       const broken = [find(program), ...rest, path.join(peers, "broken.ts"), "corrupt"];
-      const text = `[ "$1" = --version ] && exec echo 99.0.0\nexec ${broken.map((part) => `'${part}'`).join(" ")}`;
+      const text = `case "$*" in *execPath*) echo "$0"; exec echo 99.0.0;; esac
+exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       await withProgram(fake, text, async (folder) => {
         const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
         const args = ["--models", "tasks", "--runtimes", `${name},${fake}`, "--connections", "2", "--rounds", "2"];
         const { code, output, errors } = await run(runtime, "bench.ts", [...args, ...briefly], { environment });
         assertEquals(code, 0);
         assertMatch(errors, new RegExp(`tasks ${fake}, 2 connections: left out: .*not what was sent`));
+        // Nothing is said of its speed.
         const lines = output.filter((line) => line.startsWith("tasks "));
-        assertMatch(lines.find((line) => line.startsWith(`tasks ${name}`)) ?? "", /2 connections +\d+/);
+        assertMatch(lines.find((line) => line.startsWith(`tasks ${name}`)) ?? "", /^tasks \w+ +[\d.]+k? \(/);
         const about = lines.filter((line) => line.startsWith(`tasks ${fake}`));
         assertEquals(about.length, 1);
-        assertMatch(about[0], /2 connections: connection \d+: not what was sent/);
-        // Nothing is said of its speed.
-        assertEquals(output.join("\n").includes(`On ${{ bun: "Bun", node: "Node" }[fake]}`), false);
+        assertMatch(about[0], /2 connections: left out: connection \d+: not what was sent/);
       });
     });
 
-    check(`${name} bench.ts: SIGINT ends it with what there is so far`, async () => {
-      const args = ["--models", "tasks", "--connections", "2", "--rounds", "1000", ...briefly];
-      const bench = new Script(runtime, "bench.ts", args, { input: "" });
+    check(`${name} bench.ts: SIGINT ends it with what is complete, in the first round too`, async () => {
+      const counts = Array.from({ length: 100 }, (_, i) => i + 1).join(",");
+      const bench = new Script(runtime, "bench.ts", ["--models", "tasks", "--connections", counts, ...briefly], {
+        input: "",
+      });
       try {
-        assert(await until(() => /round 2 of 1000/.test(bench.errors), 30), bench.errors);
+        // After ten seconds there is a second line.
+        assert(await until(() => /(round 1 of 5[^]*){2}/.test(bench.errors), 60), bench.errors);
         assertEquals(await bench.stop("SIGINT"), 0);
         assertMatch(bench.errors, /stopped: this is what there is so far\n/);
-        // Its row of the table alone: that the generator was the limit may be said below it.
-        const rows = bench.output.filter((line) => /^tasks \w+ +2 connections +\d/.test(line));
-        assertEquals(rows.length, 1, bench.output.join("\n"));
+        const rows = bench.output.filter((line) => line.startsWith("tasks "));
+        assert(rows.length > 0 && rows.length < 100, bench.output.join("\n"));
       } finally {
         await bench.kill();
       }
@@ -170,16 +235,52 @@ for (const runtime of runtimes) {
   }
 
   if (linux) {
-    check(`${name} bench.ts: without a C compiler, the comparison with C is left out by name`, async () => {
-      const [program, ...rest] = runtime.command, real = find(program);
-      await withProgram(program, `exec '${real}' "$@"`, async (folder) => {
-        const only = { name, command: [real, ...rest] };
-        const { code, output, errors } = await run(only, "bench.ts", ["generator"], { environment: { PATH: folder } });
-        assertEquals(code, 0);
-        assertMatch(errors, /^generator is left out: cc is not on the PATH$/m);
-        assertEquals(errors.includes("compiled"), false, errors);
-        assertMatch(output.join("\n"), /Left out/);
+    check(`${name} bench.ts: what it has started ends with it, however that ends`, async () => {
+      const bench = new Script(runtime, "bench.ts", ["--models", "tasks", "--connections", "2", "--seconds", "20"], {
+        input: "",
       });
+      try {
+        assert(await until(() => childrenOf(bench.pid).length === 2, 30));
+        const children = childrenOf(bench.pid);
+        await bench.kill();
+        assert(await until(() => children.every((pid) => stat(pid)[0] === "Z")), "a child goes on");
+      } finally {
+        await bench.kill();
+      }
+    });
+
+    check(`${name} bench.ts: without a C compiler, and off the PATH itself, it measures what it can`, async () => {
+      const [program, ...rest] = runtime.command, only = { name, command: [find(program), ...rest] };
+      const folder = mkdtempSync(path.join(tmpdir(), "bench-test-")), environment = { PATH: folder };
+      try {
+        const bench = (...args: string[]) =>
+          run(only, "bench.ts", [...args, "--rounds", "1", ...briefly], { environment });
+        const { code, output, errors } = await bench("generator");
+        assertEquals(code, 0);
+        assertMatch(errors, /^cc is not on the PATH: epoll.c is left out$/m);
+        assertEquals(errors.includes("compiled"), false, errors);
+        assertMatch(output.join("\n"), /^generator: .*\n\nNothing was measured/m);
+        const tasks = await bench("--models", "tasks", "--connections", "2");
+        assertMatch(tasks.output.join("\n"), new RegExp(`^tasks ${name} +[\\d.]+k? \\(`, "m"));
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+  }
+
+  if (name === "deno") {
+    check("deno task bench downloads nothing", () => {
+      const folder = mkdtempSync(path.join(tmpdir(), "bench-test-"));
+      try {
+        const { status, stderr } = spawnSync("deno", ["task", "bench", "--help"], {
+          cwd: path.join(tests, ".."),
+          env: { ...process.env, DENO_DIR: folder },
+          encoding: "utf8",
+        });
+        assertEquals([status, /download/i.test(stderr)], [0, false], stderr);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
     });
   }
 
@@ -202,9 +303,11 @@ for (const runtime of runtimes) {
   });
 
   check(`${name} bench.ts, load.ts: --help`, async () => {
-    const bench = await run(runtime, "bench.ts", ["--help"]), load = await run(runtime, "load.ts", ["--help"]);
+    const bench = await run(runtime, "bench.ts", ["--help"]), load = await run(runtime, "shim/load.ts", ["--help"]);
     assertEquals([bench.code, bench.errors, load.code, load.errors], [0, "", 0, ""]);
-    for (const name of ["models", "threads", "idle", "work", "slow", "shim", "peers", "generator", "--rounds 5"]) {
+    for (
+      const name of ["models", "threads", "idle", "work", "mixed", "slow", "shim", "peers", "generator", "--rounds 5"]
+    ) {
       assert(bench.output.some((line) => line.trim().startsWith(name)), name);
     }
     assert(load.output.some((line) => line.includes("--inflight 1")));

@@ -13,6 +13,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
+import type { Comparison, Results, Row, Run, Spread } from "../scripts/shim/results.ts";
 
 const pictures = join(dirname(fileURLToPath(import.meta.url)), "../.github");
 const { document } = parseHTML("<!DOCTYPE html><html></html>") as unknown as {
@@ -25,47 +26,6 @@ interface Picture {
   appendChild(child: Picture): void;
   textContent: string;
   readonly outerHTML: string;
-}
-
-interface Spread {
-  median: number;
-  low: number;
-  high: number;
-}
-
-interface Setting {
-  connections: number;
-  idle: number;
-  work: number;
-}
-
-interface Row {
-  model: string;
-  on: string;
-  setting: Setting;
-  failure?: string;
-  rate: Spread | null;
-  served: number;
-  firstReply: number;
-  server: { user: number; system: number; perConnection: number } | null;
-}
-
-interface Comparison {
-  model: string;
-  on: string;
-  setting: Setting;
-  against: string;
-  ratio: Spread;
-  cost: Spread | null;
-}
-
-/** What bench.ts prints with --json. */
-interface Result {
-  date: string;
-  machine: string;
-  versions: Record<string, string>;
-  seconds: number;
-  experiments: { name: string; rows: Row[]; comparisons: Comparison[] }[];
 }
 
 /** Bright enough for black, dark enough for white. */
@@ -83,7 +43,7 @@ const colours: Record<string, string> = {
 const names: Record<string, string> = { deno: "Deno", bun: "Bun", node: "Node" };
 const colour = (name: string) => colours[name] ?? "#7d8590";
 
-const charts: Record<string, (result: Result) => Chart> = {
+const charts: Record<string, (result: Results) => Chart> = {
   models: drawModels,
   idle: drawIdle,
   work: drawWork,
@@ -101,13 +61,13 @@ interface Chart {
 
 for (const file of readdirSync(join(pictures, "bench")).filter((name) => name.endsWith(".json"))) {
   const name = file.replace(".json", "");
-  const result: Result = JSON.parse(readFileSync(join(pictures, "bench", file), "utf8"));
+  const result: Results = JSON.parse(readFileSync(join(pictures, "bench", file), "utf8"));
   const draw = charts[name];
   if (draw) writeFileSync(join(pictures, `${name}.svg`), render(draw(result), result));
 }
 
 /** A chart as a picture that stands alone: with its title, and on what it was measured. */
-function render({ title, options, legend = [] }: Chart, { machine, versions, date }: Result): string {
+function render({ title, options, legend = [] }: Chart, { machine, versions, date }: Results): string {
   const { height = 300, ...rest } = options, width = 840;
   const svg = Plot.plot({
     ...rest,
@@ -141,7 +101,7 @@ function render({ title, options, legend = [] }: Chart, { machine, versions, dat
   return `${svg.outerHTML}\n`;
 }
 
-function find(result: Result, name: string) {
+function find(result: Results, name: string) {
   return result.experiments.find((experiment) => experiment.name === name)!;
 }
 
@@ -151,10 +111,17 @@ function runtimesIn(rows: { on: string }[]): string[] {
 }
 
 /** The rows that have been measured to the end, and for all of their connections. */
-function measured(rows: Row[]): (Row & { rate: Spread })[] {
-  return rows.filter((row): row is Row & { rate: Spread } =>
-    row.rate !== null && !row.failure && row.served === row.setting.connections
+function measured(rows: Row[]): Measured[] {
+  return rows.filter((row): row is Measured =>
+    row.figures !== null && !row.failure && row.figures.served === row.setting.connections
   );
+}
+
+type Measured = Row & { messagesPerSecond: Spread; figures: Run };
+
+/** The ratio of the rates. */
+function rate({ ratios }: Comparison): Spread {
+  return ratios.messagesPerSecond!;
 }
 
 /** Dots in the colour of the runtime, with the lowest and the highest value as a line through each. */
@@ -179,7 +146,7 @@ function dots<T extends { on: string }>(data: T[], value: (row: T) => Spread, pl
   ];
 }
 
-function drawModels(result: Result): Chart {
+function drawModels(result: Results): Chart {
   const rows = measured(find(result, "models").rows);
   const order = [...new Set(rows.map(({ model }) => model))];
   return {
@@ -201,15 +168,18 @@ function drawModels(result: Result): Chart {
       fx: { label: null, tickFormat: (value: number) => value === 1 ? "1 connection" : `${value} connections` },
       marks: [
         Plot.frame({ strokeOpacity: 0.2 }),
-        ...dots(rows, ({ rate }) => rate, { y: "model", fx: ({ setting }: Row) => setting.connections }),
+        ...dots(rows, ({ messagesPerSecond }) => messagesPerSecond, {
+          y: "model",
+          fx: ({ setting }: Row) => setting.connections,
+        }),
       ],
     },
   };
 }
 
-function drawIdle(result: Result): Chart {
-  const rows = measured(find(result, "idle").rows).filter(({ server }) => server !== null);
-  const cost = ({ server }: Row) => server!.user + server!.system;
+function drawIdle(result: Results): Chart {
+  const rows = measured(find(result, "idle").rows).filter(({ figures }) => figures.server !== null);
+  const cost = ({ figures: { server } }: Measured) => server!.userUsPerMessage + server!.systemUsPerMessage;
   const last = Math.max(...rows.map(({ setting }) => setting.idle));
   const ends = runtimesIn(rows).flatMap((on) => {
     const series = [...new Set(rows.map(({ model }) => model))].map((model) =>
@@ -269,33 +239,34 @@ function apart<T extends { at: number }>(labels: T[], gap: number): T[] {
   }, []);
 }
 
-function drawWork(result: Result): Chart {
+function drawWork(result: Results): Chart {
   const { comparisons } = find(result, "work");
+  const models = [...new Set(comparisons.map(({ model }) => model))];
   return {
     title: "Messages per second against one loop, when a message takes so much CPU (1 = the same)",
     legend: runtimesIn(comparisons),
     options: {
-      height: 190,
+      height: 90 + models.length * 50,
       marginLeft: 90,
       x: {
         label: "times as many as multiplex →",
         labelOffset: 36,
         grid: true,
-        domain: [0, Math.max(2.2, ...comparisons.map(({ ratio }) => ratio.high))],
+        domain: [0, Math.max(2.2, ...comparisons.map((row) => rate(row).high))],
       },
-      y: { domain: ["pool", "reuseport"], label: null, tickSize: 0 },
+      y: { domain: models, label: null, tickSize: 0 },
       fx: { label: null, tickFormat: (value: number) => `${value} ms` },
       marks: [
         Plot.frame({ strokeOpacity: 0.2 }),
         Plot.ruleX([1], { strokeOpacity: 0.6 }),
-        ...dots(comparisons, ({ ratio }) => ratio, { y: "model", fx: ({ setting }: Comparison) => setting.work }),
+        ...dots(comparisons, rate, { y: "model", fx: ({ setting }: Comparison) => setting.workMs }),
       ],
     },
   };
 }
 
 /** Ratios to what they are compared with, and 1 as a line. */
-function drawRatios(title: string): (result: Result) => Chart {
+function drawRatios(title: string): (result: Results) => Chart {
   return (result) => {
     const { comparisons } = result.experiments[0];
     const place = ({ model, on, setting: { connections }, against }: Comparison) =>
@@ -311,19 +282,19 @@ function drawRatios(title: string): (result: Result) => Chart {
         marks: [
           Plot.frame({ strokeOpacity: 0.2 }),
           Plot.ruleX([1], { strokeOpacity: 0.6 }),
-          ...dots(comparisons, ({ ratio }) => ratio, { y: place }),
+          ...dots(comparisons, rate, { y: place }),
         ],
       },
     };
   };
 }
 
-function drawThreads(result: Result): Chart {
+function drawThreads(result: Results): Chart {
   const rows = measured(find(result, "threads").rows);
   const place = ({ model, on }: Row) => `${model} ${names[on] ?? on}`;
   const figures = rows.flatMap((row) => [
-    { ...row, what: "microseconds to the first reply", value: row.firstReply },
-    { ...row, what: "kilobytes per connection", value: Math.max(10, (row.server?.perConnection ?? 0) * 1000) },
+    { ...row, what: "microseconds to the first reply", value: row.figures.firstReplyUs },
+    { ...row, what: "kilobytes per connection", value: Math.max(10, (row.figures.server?.connectionMB ?? 0) * 1000) },
   ]);
   return {
     title: "What a thread costs: a new client's first reply, and memory per client",

@@ -19,17 +19,18 @@
  *   keep the client from sending, and delay one message instead of the thousands that should have been on their way
  *   (this is called coordinated omission).
  *
- * The result is a line of JSON.
+ * The result is a line of JSON: see `Run` in results.ts.
  *
  *   deno run -A scripts/shim/load.ts --connections 100      or: bun …, node …
  *   while one of the servers is running with --quiet --messages 0
  */
 
 import { Buffer } from "node:buffer";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { explain, fail, parseOptions, process, usageError } from "./program.ts";
 import { load } from "./ffi.ts";
 import { explainRefusal, Ring } from "./ring.ts";
+import type { Run } from "./results.ts";
 import { connect } from "./shim.ts";
 import * as sys from "./sys.ts";
 
@@ -46,40 +47,15 @@ const options = parseOptions(
     inflight: [1, "messages on their way per connection", 1, 1000],
     milliseconds: [1000, "duration of each part of the measurement", 1],
     pace: [50, "rate when latency is measured, in percent of the highest; 0 = don't measure it", 0, 100],
+    light: [0, "percent of messages that begin with light: they need no --work; latency is theirs", 0, 100],
+    trickle: [0, "messages a second of the silent connections in the second part, instead of --pace", 0, 1_000_000],
     patience: [5000, "milliseconds without any reply until a client counts as not served"],
     pid: [0, "process of the server, to report its CPU time, memory and threads (Linux)"],
     sockets: ["auto", "uring, epoll or runtime: what they are made with; auto is the first that works"],
   },
 );
 
-/** What a run has shown. bench.ts reads it. */
-export interface LoadResult {
-  /** Connections that were served, of those that send. */
-  served: number;
-  /** Messages per second. */
-  rate: number;
-  /** Microseconds from connect to the first reply, the median. */
-  firstReply: number;
-  /** Microseconds from when a message was to be sent to its reply: 50, 99, 99.9 % of them took no longer. */
-  latency: [number, number, number] | null;
-  /** What this process's sockets were made with: uring, epoll, or runtime. */
-  sockets: string;
-  /** CPU seconds of this process per second: 1 is one core. */
-  generator: number;
-  /** Which share of the connections waited for this process, on average. The others waited for the server. */
-  backlog: number;
-  server: {
-    /** CPU seconds per second, as above. */
-    load: number;
-    /** Microseconds of CPU per message, which are seconds per million messages: in the program, in the kernel. */
-    user: number;
-    system: number;
-    /** Megabytes: at most, and for each connection. */
-    peak: number;
-    perConnection: number;
-    threads: number;
-  } | null;
-}
+if (options.trickle > 0 && options.idle === 0) usageError("--trickle: there are no --idle connections to send it");
 
 // ---------------------------------------------------------------- what is sent
 
@@ -99,7 +75,14 @@ function fillTable(table: Uint8Array): void {
   for (let i = 0; i < table.length; i++) {
     x ^= x << 13, x ^= x >>> 17, x ^= x << 5;
     table[i] = i < period ? x >>> 24 : table[i - period];
+    const message = Math.floor(i % period / size);
+    if (isLight(message) && i % period % size < 5) table[i] = "light".charCodeAt(i % period % size);
   }
+}
+
+/** Whether a message of the table is a light one: they are spread evenly. */
+function isLight(message: number): boolean {
+  return message * options.light % 100 + options.light > 99;
 }
 
 /** Bytes, which some of the sockets can show as integers of 32 bits too. */
@@ -574,7 +557,7 @@ async function race(clients: Client[], milliseconds: number): Promise<{ rate: nu
 
 /**
  * Sends messages on a timetable, `perSecond` of them, to the clients in turn; each sends as many at once as it has in
- * flight otherwise. Returns the latency of each message in microseconds, in no order.
+ * flight otherwise. Returns the latency of each message in microseconds, in no order; if there are light ones, theirs.
  */
 async function pace(clients: Client[], perSecond: number, milliseconds: number): Promise<Float64Array> {
   const { inflight } = options, interval = 1000 / perSecond * inflight, turns = Math.ceil(milliseconds / interval);
@@ -582,7 +565,7 @@ async function pace(clients: Client[], perSecond: number, milliseconds: number):
   const first = new Map(clients.map((client) => [client, Math.floor(client.received / size)]));
   const order = new Map(clients.map((client, i) => [client, i]));
   const latencies = new Float64Array(total);
-  let turn = 0, replies = 0;
+  let turn = 0, replies = 0, noted = 0;
 
   /** Notes the replies to the latest messages of a client. When they were to be sent follows from their number. */
   function note(client: Client, count: number): void {
@@ -590,7 +573,9 @@ async function pace(clients: Client[], perSecond: number, milliseconds: number):
     const last = Math.floor(client.received / size) - first.get(client)!;
     for (let nth = last - count; nth < last; nth++) {
       const slot = Math.floor(nth / inflight) * clients.length + order.get(client)!;
-      latencies[replies++] = (now - slot * interval) * 1000;
+      replies++;
+      const message = (client.start / size + first.get(client)! + nth) % messagesInTable;
+      if (options.light === 0 || isLight(message)) latencies[noted++] = (now - slot * interval) * 1000;
     }
   }
 
@@ -613,7 +598,7 @@ async function pace(clients: Client[], perSecond: number, milliseconds: number):
       throw new Error(`${total - replies} messages were never answered`);
     }
   }
-  return latencies;
+  return latencies.subarray(0, noted);
 }
 
 /** Waits for the replies that are still to come. */
@@ -636,27 +621,59 @@ interface Usage {
   /** CPU seconds in the program and in the kernel. */
   user: number;
   system: number;
+  /** Seconds that its threads could have run but had no core, all together; `null` if the kernel doesn't count them. */
+  waited: number | null;
   /** Megabytes: now, and at most. */
   memory: number;
   peak: number;
   threads: number;
 }
 
-/** What a process has taken so far, from /proc: see proc(5). `null` where there is none. */
+/** What a process and its children have taken so far, from /proc: see proc(5). `null` where there is none. */
 function usage(pid: number): Usage | null {
   if (pid === 0 || process.platform !== "linux") return null;
+  const total: Usage = { user: 0, system: 0, waited: 0, memory: 0, peak: 0, threads: 0 };
+  for (const one of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      // The name, in brackets, may hold anything. After it: field 4 is the parent, 14 to 17 are times, in ticks of
+      // 10 ms: of this process, and of its children that have ended.
+      const fields = readFileSync(`/proc/${one}/stat`, "utf8").replace(/^.*\) /s, "").split(" ");
+      if (Number(one) !== pid && Number(fields[1]) !== pid) continue;
+      const status = readFileSync(`/proc/${one}/status`, "utf8");
+      const number = (name: string) => Number(status.match(new RegExp(`^${name}:\\s*(\\d+)`, "m"))?.[1] ?? 0);
+      total.user += (Number(fields[11]) + Number(fields[13])) / 100;
+      total.system += (Number(fields[12]) + Number(fields[14])) / 100;
+      total.memory += number("VmRSS") / 1000;
+      total.peak += number("VmHWM") / 1000;
+      total.threads += number("Threads");
+      const waited = waitedForCore(one);
+      total.waited = total.waited === null || waited === null ? null : total.waited + waited;
+    } catch {
+      // It has ended.
+    }
+  }
+  return total.threads > 0 ? total : null;
+}
+
+/** The second field of a thread's schedstat, in nanoseconds, of all threads that there are. */
+function waitedForCore(pid: string): number | null {
   try {
-    // The name, in brackets, may hold anything. After it: field 14 and 15 are times, in ticks of 10 ms.
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ");
-    const status = readFileSync(`/proc/${pid}/status`, "utf8");
-    const number = (name: string) => Number(status.match(new RegExp(`^${name}:\\s*(\\d+)`, "m"))?.[1]);
-    return {
-      user: Number(fields[11]) / 100,
-      system: Number(fields[12]) / 100,
-      memory: number("VmRSS") / 1000,
-      peak: number("VmHWM") / 1000,
-      threads: number("Threads"),
-    };
+    return readdirSync(`/proc/${pid}/task`).reduce(
+      (sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[1]) / 1e9,
+      0,
+    );
+  } catch {
+    return null;
+  }
+}
+
+/** CPU seconds that all programs have used so far, with what another virtual machine took from this one. */
+function usedByAll(): number | null {
+  try {
+    const [, user, nice, system, , , , , steal] = readFileSync("/proc/stat", "utf8").split("\n")[0].split(/ +/).map(
+      Number,
+    );
+    return (user + nice + system + steal) / 100;
   } catch {
     return null;
   }
@@ -667,7 +684,7 @@ function quantile(sorted: ArrayLike<number>, share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 }
 
-async function measure(): Promise<LoadResult> {
+async function measure(): Promise<Run> {
   const { milliseconds, pid } = options;
   const atStart = usage(pid);
   const slow = await openSlow(options.slow);
@@ -677,14 +694,15 @@ async function measure(): Promise<LoadResult> {
   }
   const { clients, times } = await openClients(options.connections, options.connections > 100 ? 64 : 1);
   const open = usage(pid);
-  const result: LoadResult = {
+  const result: Run = {
     served: clients.length,
-    rate: 0,
-    firstReply: quantile(times.sort((a, b) => a - b), 0.5) ?? 0,
-    latency: null,
+    messagesPerSecond: 0,
+    firstReplyUs: quantile(times.sort((a, b) => a - b), 0.5) ?? null,
+    latencyUs: null,
     sockets: sockets.name,
-    generator: 0,
-    backlog: 0,
+    generatorCores: 0,
+    otherCores: null,
+    backlog: null,
     server: null,
   };
   if (clients.length === 0) {
@@ -697,27 +715,42 @@ async function measure(): Promise<LoadResult> {
   await race(clients, Math.max(400, milliseconds / 2));
   await settle(clients);
 
-  const before = usage(pid), own = process.cpuUsage(), start = performance.now();
+  const before = usage(pid), all = usedByAll(), own = process.cpuUsage(), start = performance.now();
   const { rate, backlog } = await race(clients, milliseconds);
   const seconds = (performance.now() - start) / 1000, { user, system } = process.cpuUsage(own);
-  const after = usage(pid);
-  Object.assign(result, { rate, backlog, generator: (user + system) / 1e6 / seconds });
+  const after = usage(pid), allAfter = usedByAll(), generatorCores = (user + system) / 1e6 / seconds;
+  Object.assign(result, { messagesPerSecond: rate, backlog, generatorCores });
   await settle(clients);
 
   if (before && after && atStart && open) {
     const messages = rate * seconds, connections = clients.length + options.idle + slow.length;
+    const cores = (after.user + after.system - before.user - before.system) / seconds;
     result.server = {
-      load: (after.user + after.system - before.user - before.system) / seconds,
-      user: (after.user - before.user) / messages * 1e6,
-      system: (after.system - before.system) / messages * 1e6,
-      peak: after.peak,
-      perConnection: (open.memory - atStart.memory) / connections,
+      cores,
+      // Threads that have ended no longer count.
+      threadsWaiting: before.waited === null || after.waited === null
+        ? null
+        : Math.max(0, after.waited - before.waited) / seconds,
+      userUsPerMessage: (after.user - before.user) / messages * 1e6,
+      systemUsPerMessage: (after.system - before.system) / messages * 1e6,
+      peakMB: after.peak,
+      connectionMB: (open.memory - atStart.memory) / connections,
       threads: after.threads,
     };
+    if (all !== null && allAfter !== null) {
+      result.otherCores = Math.max(0, (allAfter - all) / seconds - cores - generatorCores);
+    }
   }
-  if (options.pace > 0) {
-    const latencies = (await pace(clients, result.rate * options.pace / 100, milliseconds)).sort();
-    result.latency = [quantile(latencies, 0.5), quantile(latencies, 0.99), quantile(latencies, 0.999)];
+  if (options.trickle > 0 || options.pace > 0) {
+    // A trickle needs time until there is something to count.
+    const latencies = options.trickle > 0
+      ? (await pace(idle.clients, options.trickle, 25 * milliseconds)).sort()
+      : (await pace(clients, rate * options.pace / 100, milliseconds)).sort();
+    result.latencyUs = {
+      p50: quantile(latencies, 0.5),
+      p99: latencies.length < 100 ? null : quantile(latencies, 0.99),
+      p999: latencies.length < 1000 ? null : quantile(latencies, 0.999),
+    };
   }
   return result;
 }

@@ -39,7 +39,9 @@ export const messages = {
 } satisfies Options;
 
 /** For servers whose handler can compute. */
-export const work = { work: [0, "milliseconds of CPU burnt per message; try 2000"] } satisfies Options;
+export const work = {
+  work: [0, 'milliseconds of CPU burnt per message, unless it begins with "light"; try 2000'],
+} satisfies Options;
 
 /** What the command line of this process has been read as. */
 let given: Record<string, unknown> = {};
@@ -68,9 +70,12 @@ export function parseOptions<T extends Options>(
       print(help(about, example, { ...options, help: [false, "print this"] }, operands));
       process.exit(0);
     }
-    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stop(signal));
+    // A child is ended by the signal itself.
+    for (const signal of isChild ? [] : ["SIGINT", "SIGTERM"]) process.once(signal, () => stop(signal));
   }
   quiet = given.quiet === true;
+  // Now, and not when a client waits for it.
+  if (given.work) burnRate();
   // It does not keep the process from ending.
   if (Number.isFinite(given.idle)) setInterval(() => closeSilent(given.idle as number), 1000).unref();
   return given as Values<T> & { operands: string[] };
@@ -252,21 +257,24 @@ export function heartbeat(event: string, seconds: number, lines: () => string[])
 /** How many lines are kept for a reader who is slow. */
 const KEPT = 1000;
 const kept: string[] = [];
-const output = openOutput();
+let output = openOutput(1);
 let lost = 0, retry = false, unwritable = false;
 
 /**
  * Where lines are written to. The reader of a pipe may stall, and a blocked write would keep the process from
  * stopping: so the pipe is opened anew for this process alone, as non-blocking. What can't be opened blocks.
  */
-function openOutput(): number {
+function openOutput(descriptor: number): number {
   try {
-    const path = "/proc/self/fd/1";
+    const path = `/proc/self/fd/${descriptor}`;
     // Where that is not allowed Deno would ask at the terminal.
-    if (runtime === "deno" && Deno.permissions.querySync({ name: "write", path }).state !== "granted") return 1;
-    return fs.fstatSync(1).isFIFO() ? fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK) : 1;
+    if (runtime === "deno" && Deno.permissions.querySync({ name: "write", path }).state !== "granted") {
+      return descriptor;
+    }
+    if (!fs.fstatSync(descriptor).isFIFO()) return descriptor;
+    return fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK);
   } catch {
-    return 1;
+    return descriptor;
   }
 }
 
@@ -298,9 +306,13 @@ function flush(): void {
 /** A log that can't be written: its reader is gone, as after `| head`, or the disk is full. */
 function outputFailed(error: unknown): void {
   unwritable = true;
-  if (errorCode(error) === "EPIPE") return isMainThread ? void stop("") : void process.kill(process.pid, "SIGTERM");
-  // One thread says it for all.
-  if (Atomics.exchange(counters, 1, 1) === 0) {
+  if (errorCode(error) === "EPIPE") {
+    if (isMainThread && !isChild) stop("");
+    else process.kill(isChild ? process.ppid : process.pid, "SIGTERM");
+    return;
+  }
+  // One thread says it for all, and the parent for its children.
+  if (!isChild && Atomics.exchange(counters, 1, 1) === 0) {
     fs.writeSync(2, `${scriptName()}: no log from here on: ${explain(error)}\n`);
   }
 }
@@ -398,17 +410,36 @@ function joinProcess(): void {
   started = performance.timeOrigin - settings.origin;
 }
 
+/** Whether this process serves one client of another, its parent: see processes.ts. */
+let isChild = false;
+
+/**
+ * Makes this process a child that serves a client: its lines tell the parent's time, and go to its standard error, for
+ * its standard output is the client. To be called before `parseOptions`.
+ */
+export function joinParent({ name, origin }: Pick<ThreadSettings, "name" | "origin">): void {
+  isChild = true;
+  threadName = name;
+  started = performance.timeOrigin - origin;
+  output = openOutput(2);
+}
+
 // ---------------------------------------------------------------- work
 
 /**
  * Burns CPU for a message of connection `id`, as a handler with something to compute would: `milliseconds` of an
  * otherwise idle core. It does a measured amount of work and doesn't look at the clock, so threads that share a core
- * take longer.
+ * take longer. A message that begins with `light` needs none.
  */
-export function burn(id: number, milliseconds: number): void {
-  if (milliseconds === 0) return;
+export function burn(id: number, milliseconds: number, data: Uint8Array): void {
+  if (milliseconds === 0 || isLight(data)) return;
   log("work", id, milliseconds, "ms");
   spin(Math.round(milliseconds * burnRate()));
+}
+
+/** Whether a message begins with `light`. */
+export function isLight(data: Uint8Array): boolean {
+  return new TextDecoder().decode(data.subarray(0, 5)) === "light";
 }
 
 /** How often `burn` does a thousand steps in a millisecond, measured unless it is known: one thread tells the next. */

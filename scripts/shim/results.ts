@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What bench.ts measures: the shape of its results, which it prints with `--json` and tests/charts.ts draws.
+ *
+ * The unit of a figure is in its name: `Us` are microseconds, `MB` megabytes, and `Cores` seconds of CPU per second,
+ * so that 1 is one core. A figure is `null` where it was not measured: CPU and memory are known on Linux only.
+ */
+
+/** What a server is put under. */
+export interface Setting {
+  /** Connections that send. */
+  connections: number;
+  /** Silent connections beside these. */
+  idle: number;
+  /** Connections that send and never read. */
+  slow: number;
+  /** Milliseconds of CPU that the server burns per message. */
+  workMs: number;
+  /** Messages on their way per connection: 1 is ping-pong. */
+  inflight: number;
+}
+
+/** What one run has shown. load.ts prints it. */
+export interface Run {
+  /** Connections that were served, of those that send. */
+  served: number;
+  messagesPerSecond: number;
+  /** From connect to the first reply, the median of the connections. */
+  firstReplyUs: number | null;
+  /**
+   * From when a message was to be sent to its reply: 50, 99, 99.9 % of them took no longer. `null` where there were too
+   * few of them to tell. If some messages are light, it is theirs.
+   */
+  latencyUs: { p50: number; p99: number | null; p999: number | null } | null;
+  /** What the load generator made its sockets with: uring, epoll, or runtime. */
+  sockets: string;
+  /** What the load generator used. */
+  generatorCores: number;
+  /** What all other programs on this machine used. */
+  otherCores: number | null;
+  /** Which share of the connections waited for the load generator, on average. The others waited for the server. */
+  backlog: number | null;
+  server: {
+    cores: number;
+    /** How many of its threads could have run but had no core, on average. */
+    threadsWaiting: number | null;
+    /** CPU in the program, and in the kernel. */
+    userUsPerMessage: number;
+    systemUsPerMessage: number;
+    /** Memory: the most that it used, and how much it grew for each connection. */
+    peakMB: number | null;
+    connectionMB: number | null;
+    threads: number;
+  } | null;
+}
+
+/** The median, the lowest and the highest of some figures, and how many there were. */
+export interface Spread {
+  median: number;
+  low: number;
+  high: number;
+  count: number;
+}
+
+/** A server under a setting. */
+export interface Row {
+  model: string;
+  /** The runtime, or the language. */
+  on: string;
+  setting: Setting;
+  /** Why it was left out. */
+  failure?: string;
+  /** How many turns it had. */
+  runs: number;
+  messagesPerSecond: Spread | null;
+  /** The medians of all turns; of those that were served, the fewest. */
+  figures: Run | null;
+}
+
+/** What servers are compared by. */
+export type Measured = "messagesPerSecond" | "cpuUsPerMessage" | "firstReplyUs" | "p99Us";
+
+/** A server and what it is compared with, turn by turn. */
+export interface Comparison {
+  model: string;
+  on: string;
+  setting: Setting;
+  against: string;
+  /** Above 1, the first one has more. */
+  ratios: Partial<Record<Measured, Spread>>;
+  /** What the ratios show; a tie if they lie on both sides of 1. */
+  verdict: string;
+}
+
+export interface Experiment {
+  name: string;
+  rows: Row[];
+  comparisons: Comparison[];
+}
+
+/** What bench.ts prints with `--json`. */
+export interface Results {
+  date: string;
+  machine: string;
+  versions: Record<string, string>;
+  /** The runtime of the load generator. */
+  generator: string;
+  messageBytes: number;
+  /** How long a measurement took. */
+  seconds: number;
+  rounds: number;
+  experiments: Experiment[];
+}
