@@ -49,14 +49,15 @@ async function main(): Promise<void> {
   for (;;) {
     const connection = await server.accept();
     log("accept", connection.id, connection.peer);
-    await line.join(connection, noneLeft());
+    // Those in line before will have a thread each.
+    await line.join(connection, noneLeft(line.length));
     // Not awaited: threads are started, and this loop goes back to accept.
     startThreads();
   }
 
-  /** Why there can't be another thread now. Without any, waiting would not help. */
-  function noneLeft(): string {
-    if (threads.size >= most) return `${most} threads are the most`;
+  /** Why there can't be another thread beside those that run and `more`. Without any, waiting would not help. */
+  function noneLeft(more = 0): string {
+    if (threads.size + more >= most) return `${most} threads are the most`;
     return threads.size > 0 && threads.outOfDescriptors() ? "no descriptors are left for another thread" : "";
   }
 
