@@ -58,7 +58,7 @@ const TIMEOUT = 500;
 const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
-  const { listener, port } = await openListener()
+  const { listener, port } = await createListener()
     .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
   log("create", 0, "step 1: socket(2) gives descriptor", listener);
   log("bind", 0, "step 2: bind(2) gives it the address", formatAddress(options.host, port));
@@ -94,7 +94,7 @@ async function main(): Promise<void> {
 }
 
 /** Steps 1 to 3. */
-async function openListener(): Promise<{ listener: number; port: number }> {
+async function createListener(): Promise<{ listener: number; port: number }> {
   const [address] = await sys.resolveAddresses(options);
   // Step 1: create.
   const listener = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));

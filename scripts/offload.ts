@@ -190,7 +190,7 @@ function excuse(): void {
 /** Starts a worker, and waits until it runs. If it dies later on, there will be another in its place. */
 async function start(): Promise<void> {
   const name = `w-${++started}`;
-  // Also for what the thread itself needs: Deno ends the process if it can't have it.
+  // Also for what the thread itself needs: a runtime may end the process if it can't have it.
   const error = outOfDescriptors(16);
   if (error) throw error;
   const worker = new Worker(new URL(import.meta.url), { name, workerData: threadSettings(name) });

@@ -90,7 +90,7 @@ async function main(): Promise<void> {
   process.once("SIGHUP", () => process.exit(129));
 
   const fds = sys.memory(8 * (most + 1)), peer = sys.socketAddress();
-  for (let resting = false; !stopping;) {
+  for (let resting = false;;) {
     const running = [...children.values()].filter(isRunning);
     for (const [i, { pidfd }] of running.entries()) sys.setPollfd(fds, i, pidfd, sys.POLLIN);
     let count = running.length;
@@ -109,6 +109,7 @@ async function main(): Promise<void> {
     resting = connecting && !accept(listener, peer);
     // How a process ended the runtime asks; the answer may take a moment. It also has signals and timers to look after.
     await sys.runtimeTurn();
+    if (stopping) return;
   }
 }
 

@@ -116,7 +116,7 @@ async function main(): Promise<void> {
 
   /** Starts the thread of a loop, and returns when it waits for events. */
   async function start(loop: Loop): Promise<void> {
-    // Also for what the thread itself needs: Deno ends the process if it can't have it.
+    // Also for what the thread itself needs: a runtime may end the process if it can't have it.
     const error = outOfDescriptors(16);
     if (error) throw error;
     const worker = new Worker(new URL(import.meta.url), { name: loop.name, workerData: loop });
@@ -166,7 +166,7 @@ function closeClients({ epoll, counts }: Loop): void {
   }
 }
 
-/** A sub reactor: the loop of epoll.ts without a listening socket. */
+/** A sub reactor: a loop over epoll without a listening socket. */
 async function loop(): Promise<void> {
   const { epoll, listener, counts } = workerData as Loop;
   const buffer = sys.memory(BUFFER_SIZE), events = sys.epollEvents(EVENTS);

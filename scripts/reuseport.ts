@@ -68,7 +68,7 @@ async function main(): Promise<void> {
   /** Starts a loop, and returns when it listens. It accepts when it is told to serve. */
   async function start(): Promise<Worker> {
     const name = `loop-${++started}`;
-    // Also for what the thread itself needs: Deno ends the process if it can't have it.
+    // Also for what the thread itself needs: a runtime may end the process if it can't have it.
     const error = outOfDescriptors(16);
     if (error) throw error;
     const data: LoopData = { ...threadSettings(name), port, counts: new Int32Array(new SharedArrayBuffer(12)) };
@@ -107,7 +107,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** The thread: an event loop like that of tasks.ts. */
+/** The thread: an event loop, with a task for each client. */
 async function loop(): Promise<void> {
   const { port, counts } = workerData as LoopData;
 

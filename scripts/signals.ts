@@ -44,7 +44,7 @@ const undrained = new Set<number>();
 
 async function main(): Promise<void> {
   sys.must(sys.blockSignals(signals));
-  // Bun doesn't keep them blocked while it has its turn, and they would end the process.
+  // A runtime may not keep them blocked while it has its turn, and they would end the process.
   for (const signal of [SIGNAL, sys.SIGIO]) sys.must(sys.ignoreSignal(signal));
 
   // create, bind, listen

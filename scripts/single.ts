@@ -14,7 +14,7 @@
  * To copy it into a text: deno run -A scripts/standalone.ts single
  */
 
-import { fail, formatAddress, log, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import { errorCode, fail, formatAddress, log, parseOptions, ready, serverOptions } from "./shim/program.ts";
 import { listen } from "./shim/shim.ts";
 
 const options = parseOptions(
@@ -34,7 +34,7 @@ async function main(): Promise<void> {
   const connection = await server.accept();
   log("accept", connection.id, "step 4:", connection.peer);
 
-  let reason = "after one exchange";
+  let reason: unknown = "after one exchange";
   try {
     const data = await connection.recv();
     log("recv", connection.id, "step 5:", data.length, data);
@@ -47,7 +47,9 @@ async function main(): Promise<void> {
       reason = "by the client";
     }
   } catch (error) {
-    fail("the exchange failed", error);
+    // A reset, for example. Silence, and the end of the server, have no code.
+    if (errorCode(error)) fail("the exchange failed", error);
+    reason = error;
   }
 
   connection.close();

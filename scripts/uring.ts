@@ -59,7 +59,7 @@ const clients: (Client | undefined)[] = [undefined], free: number[] = [];
 const blocks: sys.Memory[] = [];
 const peer = sys.socketAddress();
 const ring = openRing();
-let listener: number, asking = false, exhausted = false, stopping = false;
+let listener = -1, asking = false, exhausted = false, stopping = false;
 
 async function main(): Promise<void> {
   // create, bind, listen

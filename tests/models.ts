@@ -17,22 +17,28 @@ export interface Model {
   churn: number;
   /** A core at 100 % is its point. */
   spins?: boolean;
+  /** Whether it has `--work`. */
+  work?: boolean;
 }
 
-const unlimited = ["--messages", "0"];
+const systemCalls = true, work = true;
 
 export const models: Model[] = [
-  { script: "threads.ts", args: unlimited, clients: 64, idle: 40, churn: 300 },
-  { script: "tasks.ts", args: unlimited, clients: Infinity, idle: 10_000, churn: 10_000 },
-  { script: "pool.ts", args: unlimited, clients: 3, idle: 2, churn: 10_000 },
-  { script: "multiplex.ts", args: [], clients: Infinity, idle: 10_000, churn: 10_000 },
-  { script: "reuseport.ts", args: unlimited, clients: Infinity, idle: 2_000, churn: 10_000, linux: true },
-  { script: "blocking.ts", args: [], clients: 1, idle: 0, churn: 10_000, systemCalls: true },
-  { script: "blocking.ts", args: ["--threads", "3"], clients: 3, idle: 2, churn: 10_000, systemCalls: true },
-  { script: "nonblocking.ts", args: [], clients: Infinity, idle: 500, churn: 10_000, systemCalls: true, spins: true },
-  { script: "select.ts", args: [], clients: 900, idle: 900, churn: 10_000, systemCalls: true },
-  { script: "poll.ts", args: [], clients: Infinity, idle: 10_000, churn: 10_000, systemCalls: true },
-  { script: "epoll.ts", args: [], clients: Infinity, idle: 10_000, churn: 10_000, systemCalls: true },
-  { script: "epoll.ts", args: ["--edge"], clients: Infinity, idle: 10_000, churn: 10_000, systemCalls: true },
-  { script: "uring.ts", args: [], clients: Infinity, idle: 10_000, churn: 10_000, systemCalls: true },
+  { script: "threads.ts", args: ["--messages", "0"], clients: 64, idle: 40, churn: 100, work },
+  { script: "tasks.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, work },
+  { script: "pool.ts", args: ["--messages", "0"], clients: 3, idle: 2, churn: 2000, work },
+  { script: "multiplex.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, work },
+  { script: "reuseport.ts", args: [], clients: Infinity, idle: 2000, churn: 2000, work, linux: true },
+  { script: "blocking.ts", args: [], clients: 1, idle: 0, churn: 2000, systemCalls },
+  { script: "blocking.ts", args: ["--threads", "3"], clients: 3, idle: 2, churn: 2000, systemCalls },
+  { script: "nonblocking.ts", args: [], clients: Infinity, idle: 500, churn: 1000, systemCalls, spins: true },
+  { script: "select.ts", args: [], clients: 900, idle: 900, churn: 2000, systemCalls },
+  { script: "poll.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
+  { script: "epoll.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
+  { script: "epoll.ts", args: ["--edge"], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
+  { script: "uring.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
+  { script: "reactors.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
+  { script: "signals.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
+  { script: "offload.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, work },
+  { script: "processes.ts", args: [], clients: 16, idle: 12, churn: 100, systemCalls },
 ];

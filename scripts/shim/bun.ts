@@ -84,15 +84,15 @@ export class Connection extends Stream implements api.Connection {
 
   /** The socket is closed. Bun doesn't always say why: without an end of the stream, the client has reset it. */
   gone(error?: Error): void {
-    const reset = Object.assign(new Error("reset by the client"), { code: "ECONNRESET" });
-    if (error || !this.ended || this.blocked) this.abort(error ?? reset);
+    if (error || !this.ended || this.blocked) this.abort(error ?? reset());
     this.ended = true;
   }
 
-  /** What it doesn't take, Bun does not keep. */
+  /** What it doesn't take, Bun does not keep. Of a connection that the client has reset, a write may be all that tells. */
   protected write(data: Uint8Array): number {
-    const sent = Math.max(0, this.#socket.write(data));
+    const sent = this.#socket.write(data);
     this.blocked = sent < data.length;
+    if (sent < 0) this.abort(reset());
     return sent;
   }
 
@@ -103,4 +103,8 @@ export class Connection extends Stream implements api.Connection {
   protected destroy(): void {
     this.#socket.end();
   }
+}
+
+function reset(): Error {
+  return Object.assign(new Error("reset by the client"), { code: "ECONNRESET" });
 }

@@ -4,7 +4,7 @@
 import { setTimeout } from "node:timers";
 import { errorCode, formatAddress, log, nextNumber, open } from "./program.ts";
 import { type Address, LINGER } from "./socket.ts";
-import type * as socket from "./socket.ts";
+import type * as api from "./socket.ts";
 
 /** `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not. */
 export { listenReusePort } from "./node.ts";
@@ -20,7 +20,7 @@ export async function connect({ host, port }: Address): Promise<Connection> {
 }
 
 /** A listening socket. */
-export class Server implements socket.Server {
+export class Server implements api.Server {
   readonly port: number;
   #listener: Deno.TcpListener;
 
@@ -48,7 +48,7 @@ export class Server implements socket.Server {
 }
 
 /** A connected socket. */
-export class Connection implements socket.Connection {
+export class Connection implements api.Connection {
   readonly id = nextNumber();
   /** The other end, as `HOST:PORT`. */
   readonly peer: string;
@@ -82,22 +82,30 @@ export class Connection implements socket.Connection {
   };
 
   #failed = (error: unknown): never => {
-    throw this.#failure ??= error;
+    this.abort(error);
+    throw this.#failure;
   };
 
   /** Sends all of `data`: one write may take only a part of it. */
   async send(data: Uint8Array): Promise<void> {
-    for (; data.length > 0; this.silence = 0) data = data.subarray(await this.#conn.write(data).catch(this.#failed));
+    while (data.length > 0) {
+      data = data.subarray(await this.#conn.write(data).catch(this.#failed));
+      this.silence = 0;
+    }
   }
 
   sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
     this.#conn.write(data).then(
       (length) => length < data.length ? this.sendThen(data.subarray(length), sent, failed) : sent(),
-      (error) => failed(this.#failure ??= error),
+      (error) => {
+        this.abort(error);
+        failed(this.#failure);
+      },
     );
   }
 
-  abort(why: Error): void {
+  /** The connection has failed, or is to end: whoever waits, for reading or for writing, learns `why`. */
+  abort(why: unknown): void {
     this.#failure ??= why;
     // Ends a read and a write that are going on.
     this.#destroy();

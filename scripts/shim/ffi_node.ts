@@ -17,16 +17,11 @@ export const NULL: ffi.Pointer = 0n;
 /** `node:ffi`, where Node has it. That it is experimental is no news to a person who runs the script. */
 function nodeFFI(): NodeFFI {
   const { emitWarning } = process;
-  process.emitWarning = () => {};
-  try {
-    const found = process.getBuiltinModule("node:ffi") as NodeFFI | undefined;
-    if (!found) {
-      throw new Error(`a Node with node:ffi is needed (26.9 or later), this one has none: ${process.version}`);
-    }
-    return found;
-  } finally {
-    process.emitWarning = emitWarning;
-  }
+  Object.assign(process, { emitWarning: () => {} });
+  const found = process.getBuiltinModule("node:ffi") as NodeFFI | undefined;
+  Object.assign(process, { emitWarning });
+  if (found) return found;
+  throw new Error(`a Node with node:ffi is needed (26.9 or later), this one has none: ${process.version}`);
 }
 
 // A size is declared with 32 bits: 64 would cost a BigInt per call, and nothing here is that large.

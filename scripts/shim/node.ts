@@ -87,7 +87,7 @@ export class Connection extends Stream implements api.Connection {
     socket.on("error", (error) => this.abort(error));
   }
 
-  /** Node takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone. */
+  /** The runtime takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone. */
   protected write(data: Uint8Array): number {
     this.#socket.write(data);
     this.blocked = this.#socket.writableLength > 0;

@@ -1,47 +1,106 @@
 // SPDX-License-Identifier: MIT
 /**
  * What standalone.ts puts in the place of what is called the same in program.ts, where a copy is for a text: as much
- * as a reader needs in order to follow what happens. A `const` is put in the place of its calls. No script imports it.
+ * as a reader needs in order to follow what happens. No script imports it.
+ *
+ * A name that ends in `AtOnce` is for scripts whose threads block, `OfThread`
+ * for all that have threads, `Shared` for those whose threads accept, `OfChild` for processes, `Heavy` for those that know light messages: it goes before the one without. What program.ts
+ * has and this file has not is left out, and so is the statement that uses it.
  */
 
 import { writeSync } from "node:fs";
 import process from "node:process";
-import { inspect } from "node:util";
+import { workerData } from "node:worker_threads";
 
-export let threadName = "main";
+/** Prints an event: thread, what happens, the number of the connection (0 for none), and details. */
+export function logAtOnce(event: string, id: number, ...details: unknown[]) {
+  const number = id > 0 ? [`#${id}`] : [];
+  // What a thread gives to console.log before it blocks would be held back.
+  writeSync(1, `${[threadName, event, ...number, ...details.map(shown)].join(" ")}\n`);
+}
 
-/** Prints an event: thread, what happens, the number of the connection, and details. */
-export function log(event: string, id: number, ...details: unknown[]): void {
-  const shown = details.map((detail) =>
-    detail instanceof Uint8Array ? inspect(new TextDecoder().decode(detail.subarray(0, 60))) : detail
-  );
-  const words = [threadName, event, ...(id ? [`#${id}`] : []), ...shown];
-  // At once: what a thread gives to console.log before it blocks would be held back.
-  writeSync(1, words.join(" ") + "\n");
+/** Prints an event: thread, what happens, the number of the connection (0 for none), and details. */
+export function logOfThread(event: string, id: number, ...details: unknown[]) {
+  const number = id > 0 ? [`#${id}`] : [];
+  console.log(threadName, event, ...number, ...details.map(shown));
+}
+
+/** Prints an event: what happens, the number of the connection (0 for none), and details. */
+export function logOfChild(event: string, id: number, ...details: unknown[]) {
+  // The standard output of a child is its client's socket.
+  const print = process.env.ECHO_CHILD ? console.error : console.log;
+  print(event, ...id > 0 ? [`#${id}`] : [], ...details.map(shown));
+}
+
+/** Prints an event: what happens, the number of the connection (0 for none), and details. */
+export function log(event: string, id: number, ...details: unknown[]) {
+  console.log(event, ...id > 0 ? [`#${id}`] : [], ...details.map(shown));
+}
+
+/** Bytes as text, as many of them as the number before them says. */
+function shown(detail: unknown, i: number, details: unknown[]): unknown {
+  if (detail instanceof Error) return detail.message;
+  if (!(detail instanceof Uint8Array)) return detail;
+  const data = detail.subarray(0, Math.min(60, Number(details[i - 1])));
+  return JSON.stringify(new TextDecoder().decode(data));
+}
+
+/** Prints what a wait has found, as figures with their meanings, and a `detail`. */
+export function logWait(event: string, figures: Record<string, number>, detail = () => "") {
+  const words = Object.entries(figures).map(([name, value]) => `${value} ${name}`);
+  console.log(event, words.join(", "), detail());
+}
+
+/** Prints what `lines` returns, every so many seconds. */
+export function heartbeat(event: string, seconds: number, lines: () => string[]) {
+  setInterval(() => {
+    for (const line of lines()) log(event, 0, line);
+  }, seconds * 1000);
+}
+
+/** Whether a message begins with `light`. */
+export function isLight(data: Uint8Array) {
+  return new TextDecoder().decode(data.subarray(0, 5)) === "light";
+}
+
+/** Burns CPU for so many milliseconds, unless a message is light. */
+export function burnHeavy(id: number, milliseconds: number, data: Uint8Array) {
+  if (milliseconds === 0 || isLight(data)) return;
+  log("work", id, milliseconds, "ms");
+  for (const end = performance.now() + milliseconds; performance.now() < end;);
 }
 
 /** Ends the process with a line that says what failed, and why. */
 export function fail(what: string, why: unknown): never {
-  console.error(`${what}: ${explain(why)}`);
+  console.error(what, why);
   process.exit(1);
+}
+
+/** Counts the connections of all threads, from 1. */
+export function nextNumberShared() {
+  return Atomics.add(numbers, 0, 1) + 1;
+}
+
+let connections = 0;
+
+/** Counts the connections, from 1. */
+export function nextNumber() {
+  return ++connections;
 }
 
 /** What a thread finds in its workerData, beside what else the script puts there. */
 export interface ThreadSettings {
   name: string;
+  numbers: Int32Array;
 }
 
-export const threadSettings = (name: string, _options: unknown) => ({ name });
-
-/** Names the calling thread. */
-export function joinThreads(settings: ThreadSettings): void {
-  threadName = settings.name;
+export function threadSettingsShared(name: string): ThreadSettings {
+  return { name, numbers };
 }
 
-export const ready = (host: string, port: number) => console.log(`listening on ${host}:${port}`);
-export const formatAddress = (host: string | undefined, port: number | undefined) => `${host}:${port}`;
-export const explain = (error: unknown) => (error as Error).message;
-export const errorCode = (error: unknown) => (error as { code?: string }).code;
+export function threadSettings(name: string) {
+  return { name };
+}
 
-/** Nothing: the system ends the process, and closes what is open. */
-export function onStop(_close: () => void): void {}
+const threadName: string = workerData?.name ?? "main";
+const numbers: Int32Array = workerData?.numbers ?? new Int32Array(new SharedArrayBuffer(4));

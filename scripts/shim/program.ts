@@ -77,7 +77,9 @@ export function parseOptions<T extends Options>(
   // Now, and not when a client waits for it.
   if (given.work) burnRate();
   // It does not keep the process from ending.
-  if (Number.isFinite(given.idle)) setInterval(() => closeSilent(given.idle as number), 1000).unref();
+  if (options.idle === serverOptions.idle && Number.isFinite(given.idle)) {
+    setInterval(() => closeSilent(given.idle as number), 1000).unref();
+  }
   return given as Values<T> & { operands: string[] };
 }
 
@@ -321,7 +323,8 @@ function outputFailed(error: unknown): void {
 export async function printAll(data: Uint8Array): Promise<void> {
   while (data.length > 0) {
     try {
-      data = data.subarray(fs.writeSync(output, data));
+      // No more than goes into a pipe whole or not at all: of more, a runtime may not say how much it has written.
+      data = data.subarray(fs.writeSync(output, data.subarray(0, 4096)));
     } catch (error) {
       if (errorCode(error) === "EPIPE") process.exit(0);
       if (errorCode(error) !== "EAGAIN") fail("cannot write", error);
@@ -336,6 +339,8 @@ export async function printAll(data: Uint8Array): Promise<void> {
 export interface Closable {
   /** Seconds that the server has waited for the client; -Infinity while the client waits for the server. */
   silence: number;
+  /** Whether it is the server that the client waits for, though the server would receive. */
+  excused?(): boolean;
   /** Ends the connection: whoever waits on it learns `why`. */
   abort(why: Error): void;
 }
@@ -354,7 +359,8 @@ export function nextNumber(): number {
 /** Is called once a second: so it counts seconds in which this process ran, and had time. */
 function closeSilent(idle: number): void {
   for (const connection of open) {
-    if (++connection.silence > idle) connection.abort(new Error(`silent for ${idle} s`));
+    if (connection.excused?.()) connection.silence = 0;
+    else if (++connection.silence > idle) connection.abort(new Error(`silent for ${idle} s`));
   }
 }
 

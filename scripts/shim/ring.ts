@@ -124,7 +124,7 @@ export class Ring {
   sendThen(fd: number, address: number, size: number, data: number, silent: boolean): void {
     // Both have to be handed over together.
     if (this.#room() < 2) this.#submit();
-    const flags = IOSQE_IO_LINK | (silent ? IOSQE_CQE_SKIP_SUCCESS : 0);
+    const flags = silent ? IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS : IOSQE_IO_LINK;
     this.#request(IORING_OP_SEND | flags << 8, fd, address, size, MSG_WAITALL | MSG_NOSIGNAL, data);
   }
 

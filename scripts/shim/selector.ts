@@ -9,7 +9,7 @@
 
 import { setImmediate } from "node:timers";
 
-/** What can be waited for: see readiness.ts. */
+/** What can be waited for. */
 interface Source {
   ready(): boolean;
   onReady: () => void;

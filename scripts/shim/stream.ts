@@ -117,6 +117,7 @@ export abstract class Stream {
   sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
     if (this.#failure) return failed(this.#failure);
     const length = this.write(data);
+    if (this.#failure) return failed(this.#failure);
     if (!this.blocked) return sent();
     this.#sender = { sent: () => this.sendThen(data.subarray(length), sent, failed), failed };
   }

@@ -231,7 +231,6 @@ export class Threads {
   constructor(script: string) {
     this.#script = script;
     this.#answer();
-    setInterval(() => this.#threads.forEach((thread) => thread.excuse()), 1000);
   }
 
   get size(): number {
@@ -318,13 +317,16 @@ export class Thread {
   /** Has the thread serve a connection. Resolves when the thread has closed it; rejects if it has died, which closes it. */
   serve(connection: Connection): Promise<void> {
     this.#connection = connection;
-    this.#served = Promise.withResolvers();
+    const served = this.#served = Promise.withResolvers<void>();
+    // A client is not silent while its thread computes.
+    connection.excused = () => ![INBOX, OUTBOX].includes(this.#mailbox.get(ASLEEP));
     this.#mailbox.set(ID, connection.id);
     this.#mailbox.set(INBOX, EMPTY);
     this.#mailbox.set(OUTBOX, EMPTY);
     this.#mailbox.wake(STATE, BUSY);
     this.#receive(connection);
-    return this.#served.promise;
+    // The thread may have closed it already.
+    return served.promise;
   }
 
   /** What it does, in words. A thread that sleeps does so on the word that it waits for. */
@@ -332,11 +334,6 @@ export class Thread {
     if (this.#mailbox.get(STATE) < BUSY) return "asleep in accept";
     const call = { [INBOX]: "asleep in recv", [OUTBOX]: "asleep in send" }[this.#mailbox.get(ASLEEP)] ?? "computing";
     return `${call} for #${this.#mailbox.get(ID)}`;
-  }
-
-  /** A client is not silent while its thread computes. */
-  excuse(): void {
-    if (this.#connection && this.#mailbox.get(ASLEEP) === -1) this.#connection.silence = 0;
   }
 
   /** Does what the thread has asked for since it was last called. */

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+/** blocking.ts: one client after another. */
+
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { check, Client, type Runtime, serve, sleep, Slow } from "./harness.ts";
+import { testModel } from "./contract.ts";
+
+testModel("blocking.ts", (runtime: Runtime) => {
+  const title = `${runtime.name} blocking.ts`;
+
+  check(
+    `${title}: the steps in order, and when it sleeps in which call`,
+    () =>
+      serve(runtime, "blocking.ts", [], async (server) => {
+        await server.line(/ sleep accept$/);
+        const client = await Client.connect(server.port);
+        await server.line(/ sleep #1 recv$/);
+        // Longer than the call's own time limit: that is one sleep all the same.
+        await sleep(1300);
+        assert(await client.echo("hello"));
+        await server.count(/ sleep #1 recv$/, 2);
+        client.finish();
+        await server.line(/ close #1/);
+        client.close();
+        await server.count(/ sleep accept$/, 2);
+        assertEquals(await server.stop(), 0);
+        const told = server.output.filter((line) => !/ wake /.test(line)).map((line) =>
+          /^listening/.exec(line)?.[0] ??
+            /^ *[\d.]+ \S+ ((?:create|bind|listen|close) step \d|sleep.*|\w+(?: #1)?)/.exec(line)![1]
+        );
+        assertEquals(told, [
+          "create step 1",
+          "bind step 2",
+          "listening",
+          "sleep accept",
+          "accept #1",
+          "sleep #1 recv",
+          "recv #1",
+          "send #1",
+          "sleep #1 recv",
+          "close #1",
+          "sleep accept",
+          "stop",
+          "close step 8",
+        ]);
+        assertMatch(server.output.at(-1)!, / close step 8: the listening socket$/);
+      }),
+  );
+
+  check(
+    `${title}: the second client waits in the backlog until the first has left`,
+    () =>
+      serve(runtime, "blocking.ts", [], async (server) => {
+        const first = await Client.connect(server.port);
+        assert(await first.echo("hello"));
+        const second = await Client.connect(server.port);
+        second.send("hello");
+        await sleep(700);
+        assertEquals([second.received, server.lines(/ accept #/).length], [0, 1], "the second waits");
+        first.close();
+        await second.receive(5);
+        second.close();
+        await server.allClosed();
+      }),
+  );
+
+  check(`${title}: at high rates the sleeps are summed up`, () =>
+    serve(runtime, "blocking.ts", [], async (server) => {
+      const client = await Client.connect(server.port);
+      let messages = 0;
+      for (const end = Date.now() + 2000; Date.now() < end; messages++) assert(await client.echo("hello"));
+      if (messages < 120) throw new Slow(`only ${messages} messages`);
+      await server.count(/ send #1/, messages);
+      const lines = server.lines(/ sleep /).length;
+      assert(lines < 50, `${lines} lines for ${messages} messages`);
+      client.close();
+    }));
+});

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+/** client.ts: the other end. */
+
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import * as path from "node:path";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import {
+  check,
+  Client,
+  freePort,
+  linux,
+  pattern,
+  Pipe,
+  project,
+  run,
+  runtimes,
+  Script,
+  serve,
+  sleep,
+  temporaryFolder,
+  until,
+} from "./harness.ts";
+
+for (const runtime of runtimes) {
+  const title = `${runtime.name} client.ts`;
+
+  check(`${title}: sends each operand and prints each reply`, () =>
+    serve(runtime, "tasks.ts", [], async (server) => {
+      const { code, output, errors } = await run(runtime, "client.ts", [
+        "--port",
+        `${server.port}`,
+        "hello",
+        "world",
+      ]);
+      assertEquals([code, errors], [0, ""]);
+      const events = output.map((line) => line.replace(/^ *[\d.]+ main /, ""));
+      assertEquals(events, [
+        `connect 127.0.0.1:${server.port}`,
+        'send 5 "hello"',
+        'recv 5 "hello"',
+        'send 5 "world"',
+        'recv 5 "world"',
+        "close end of input",
+      ]);
+    }));
+
+  check(
+    `${title}: lines from the standard input, byte for byte`,
+    () =>
+      serve(runtime, "tasks.ts", ["--quiet"], async (server) => {
+        const input = pattern(1024 * 1024);
+        const child = new Script(runtime, "client.ts", ["--port", `${server.port}`, "--quiet"], { input });
+        assertEquals([await child.exited, child.errors], [0, ""]);
+        const output = Buffer.concat(child.bytes);
+        assertEquals([output.length, Buffer.compare(output, input)], [input.length, 0]);
+      }),
+  );
+
+  check(`${title}: says that nobody listens, and that the server closes`, async () => {
+    const port = await freePort();
+    const nobody = await run(runtime, "client.ts", ["--port", `${port}`, "hello"]);
+    assertEquals([nobody.code, nobody.output], [1, []]);
+    assertMatch(nobody.errors, /^client\.ts: .*ECONNREFUSED.*\n$/);
+
+    await serve(runtime, "tasks.ts", ["--messages", "1"], async (server) => {
+      const left = await run(runtime, "client.ts", ["--port", `${server.port}`, "one", "two"]);
+      assertEquals(left.code, 1);
+      assertMatch(left.errors, /^client\.ts: .*\n$/);
+    });
+
+    await serve(runtime, "tasks.ts", ["--idle", "1"], async (server) => {
+      const waiting = new Script(runtime, "client.ts", ["--port", `${server.port}`]);
+      await waiting.line(/ close by the server$/);
+      assertEquals(await waiting.exited, 0);
+    });
+  });
+
+  check(`${title}: mistakes are one line and exit code 2, help has 80 columns`, async () => {
+    for (const mistake of [["--port", "x"], ["--port", "0"], ["--nonsense"], ["--host", "::1%lo"]]) {
+      const { code, output, errors } = await run(runtime, "client.ts", mistake);
+      assertEquals([mistake, code, output], [mistake, 2, []]);
+      assertMatch(errors, /^client\.ts: .+\n$/);
+    }
+    const { code, output, errors } = await run(runtime, "client.ts", ["--help"]);
+    assertEquals([code, errors], [0, ""]);
+    assertEquals(output.filter((line) => line.length > 80), []);
+  });
+
+  if (linux) {
+    check(
+      `${title}: a slow reader of its output loses nothing of 3 MB`,
+      () =>
+        serve(runtime, "tasks.ts", ["--quiet"], async (server) => {
+          // Lines longer than what a pipe takes at a time.
+          const input = pattern(3 * 1024 * 1024).map((byte, i) =>
+            i % 300_000 === 299_999 ? 10 : byte === 10 ? 11 : byte
+          );
+          const output = new Pipe();
+          const child = new Script(runtime, "client.ts", ["--port", `${server.port}`, "--quiet"], {
+            input,
+            output: output.path,
+          });
+          const parts: Uint8Array[] = [];
+          let ended = false, size = 0;
+          child.exited.then(() => ended = true);
+          await sleep(1000);
+          for (const end = Date.now() + 60_000; Date.now() < end;) {
+            const part = output.read();
+            // Once it has ended there may still be a pipe full.
+            if (part.length === 0 && ended) break;
+            if (part.length > 0) parts.push(part);
+            size += part.length;
+            await sleep(part.length > 0 && size < 1024 * 1024 ? 20 : 1);
+          }
+          assertEquals([await child.exited, child.errors], [0, ""]);
+          const received = Buffer.concat(parts);
+          assertEquals([received.length, Buffer.compare(received, input)], [input.length, 0]);
+          output.close();
+        }),
+    );
+
+    check(
+      `${title}: | head -2 ends it without a stack trace`,
+      () =>
+        serve(runtime, "tasks.ts", ["--quiet"], async (server) => {
+          const input = path.join(temporaryFolder(), "input");
+          writeFileSync(input, "a line of the input\n".repeat(50_000));
+          const script = path.join(project, "scripts", "client.ts");
+          const client = [...runtime.command, script, "--port", `${server.port}`, "--quiet"];
+          const child = spawn("sh", ["-c", `"$@" < '${input}' | head -2`, "sh", ...client]);
+          let output = "", errors = "";
+          child.stdout.setEncoding("utf8").on("data", (text) => output += text);
+          child.stderr.setEncoding("utf8").on("data", (text) => errors += text);
+          let ended = false;
+          child.on("close", () => ended = true);
+          assert(await until(() => ended, 30), "it goes on");
+          assertEquals([output, errors], ["a line of the input\n".repeat(2), ""]);
+          // And it has closed its connection.
+          const next = await Client.connect(server.port);
+          assert(await next.echo("next"));
+          next.close();
+        }),
+    );
+  }
+}

@@ -1,0 +1,544 @@
+// SPDX-License-Identifier: MIT
+/** What every server keeps to, under every fault that a network or a client can bring about. */
+
+import { spawnSync } from "node:child_process";
+import process from "node:process";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import {
+  check,
+  Client,
+  crowd,
+  freePort,
+  hasFFI,
+  linux,
+  pattern,
+  Pipe,
+  run,
+  type Runtime,
+  runtimes,
+  type Script,
+  serve,
+  sleep,
+  Slow,
+  until,
+  whole,
+  windows,
+} from "./harness.ts";
+import { type Model, models } from "./models.ts";
+
+/**
+ * Tests a model on every runtime: what it is there to show (not with its copies), and the contract. `name` is the
+ * script's, followed by what it has to be started with: `epoll.ts --edge`.
+ */
+export function testModel(name: string, lessons: (runtime: Runtime) => void): void {
+  const model = models.find(({ script, args }) => titleOf(script, args) === name);
+  if (!model) throw new Error(`models.ts has no "${name}"`);
+  if (model.linux && !linux) return;
+  for (const runtime of runtimes) {
+    if (model.systemCalls && !hasFFI(runtime)) {
+      if (name === model.script) needsFFI(runtime, model.script);
+      continue;
+    }
+    if (whole) lessons(runtime);
+    bytes(runtime, model);
+    if (whole) logAndEnd(runtime, model);
+    if (whole && model.args.every((arg) => arg === "--messages" || arg === "0")) commandLine(runtime, model.script);
+    if (linux) crowds(runtime, model);
+  }
+}
+
+/** How a model is named in the titles of tests. */
+function titleOf(script: string, args: string[]): string {
+  return [script, ...args].join(" ").replace(" --messages 0", "");
+}
+
+/** Registers a test that gets a running server; `extra` are options beside the model's own. */
+function serving(
+  runtime: Runtime,
+  { script, args }: Model,
+  what: string,
+  use: (server: Script) => Promise<void>,
+  extra: string[] = [],
+  descriptors?: number,
+): void {
+  check(
+    `${runtime.name} ${titleOf(script, args)}: ${what}`,
+    () => serve(runtime, script, [...args, ...extra], use, { descriptors }),
+  );
+}
+
+const quiet = ["--quiet"];
+
+/** What becomes of the bytes, and of the clients. */
+function bytes(runtime: Runtime, model: Model): void {
+  const { clients } = model;
+  const test = (what: string, use: (server: Script) => Promise<void>, extra?: string[], descriptors?: number) =>
+    serving(runtime, model, what, use, extra, descriptors);
+
+  test("every byte comes back, in order", async (server) => {
+    const client = await Client.connect(server.port);
+    const all = Uint8Array.from({ length: 256 }, (_, i) => i);
+    assert(await client.echo(all), "all 256 values");
+    for (const byte of all) assert(await client.echo(Uint8Array.of(byte)), "one byte at a time");
+    const many = Array.from({ length: 500 }, (_, i) => pattern(1 + i % 97, i));
+    for (const message of many) client.send(message);
+    const sent = Buffer.concat(many);
+    assertEquals(Buffer.compare(await client.receive(sent.length), sent), 0, "many messages at once");
+    client.close();
+    // The whole of 127.0.0.0/8 is this machine.
+    const elsewhere = linux ? await Client.connect(server.port, "127.0.0.2").catch(({ code }) => code) : "ECONNREFUSED";
+    assertEquals(elsewhere, "ECONNREFUSED", "it listens on the address that it was given, and no other");
+  }, quiet);
+
+  test("half-close: all replies, then the end of the stream", async (server) => {
+    const client = await Client.connect(server.port);
+    assert(await client.echo("hello"));
+    // The server is held up, so that the last message and the end of the stream are there at the same time.
+    if (!windows) process.kill(server.pid, "SIGSTOP");
+    client.send("world");
+    client.finish();
+    await sleep(50);
+    if (!windows) process.kill(server.pid, "SIGCONT");
+    assertEquals(new TextDecoder().decode(await client.receive(5)), "world");
+    assertEquals(await client.end(), "end");
+    client.close();
+    await server.line(/\bclose #1/);
+  });
+
+  test("--messages 3 closes after three exchanges, and loses nothing that it has sent", async (server) => {
+    const polite = await Client.connect(server.port);
+    for (const word of ["one", "two", "three"]) assert(await polite.echo(word));
+    assertEquals(await polite.end(), "end");
+    polite.close();
+
+    // Far more input than it will ever read, and a client that reads late: the replies wait in the server's kernel.
+    const eager = await Client.connect(server.port);
+    eager.pause();
+    const sent = pattern(3 * 64 * 1024 + 4 * 1024 * 1024);
+    eager.send(sent);
+    await sleep(300);
+    eager.read();
+    assertEquals(await eager.end(20), "end", "no reset");
+    const [first, second] = [await server.line(/\bclose #1/), await server.line(/\bclose #2/)];
+    if (whole) {
+      assertMatch(first, / close #1 after 3 messages$/);
+      assertMatch(second, / close #2 after 3 messages$/);
+    }
+    const counts = server.lines(/\bsend #2/).map((line) => Number(/\bsend #2 (\d+)/.exec(line)![1]));
+    assertEquals(counts.length, 3);
+    const told = counts.reduce((a, b) => a + b);
+    assertEquals(eager.received, told, "every byte that the log calls sent arrives");
+    assertEquals(Buffer.compare(await eager.receive(told), sent.subarray(0, told)), 0);
+    eager.close();
+    await server.allClosed();
+  }, ["--messages", "3"]);
+
+  test("a reset at any point costs that connection alone", async (server) => {
+    for (let round = 0; round < 20; round++) {
+      const early = new Client(server.port);
+      await new Promise<void>((resolve) => early.socket.once("connect", resolve));
+      early.reset();
+    }
+    const waiting = await Client.connect(server.port);
+    assert(await waiting.echo("x"));
+    await sleep(20);
+    waiting.reset();
+    const writing = await Client.connect(server.port);
+    writing.pause();
+    writing.send(pattern(16 * 1024 * 1024));
+    await sleep(200);
+    writing.reset();
+    const next = await Client.connect(server.port);
+    assert(await next.echo("next"));
+    next.close();
+    const reasons = await server.allClosed();
+    if (whole) {
+      const resets = [...reasons.values()].filter((reason) => /\((ECONNRESET|EPIPE)\)$/.test(reason));
+      assert(resets.length >= 2, `of what was reset there is: ${[...reasons.values()].join(", ")}`);
+      // Deno accepts what is reset by then, with an error.
+      assertEquals(server.lines(/ error (?!accept: .*\(ENOTCONN\)$)/), []);
+    }
+    assertEquals(server.errors, "");
+  });
+
+  test("clients that never read cost bounded memory, and only themselves; a reset wakes who waits", async (server) => {
+    const most = 160 * 1024 * 1024;
+    let floods = 0;
+    for (let round = 0; round < 2; round++) {
+      const greedy: Client[] = [];
+      while (greedy.length < Math.min(3, clients)) {
+        greedy.push(await Client.connect(server.port));
+        assert(await greedy.at(-1)!.echo("hello", 60));
+      }
+      floods += greedy.length;
+      const before = linux ? server.memory : 0;
+      for (const taken of await Promise.all(greedy.map((client) => client.flood(most)))) {
+        assert(taken < most, "the server takes without end what is never read");
+      }
+      if (linux) assert(server.memory - before < 96, `grew from ${before} to ${server.memory} MiB`);
+      if (linux && !model.spins) assert(await server.rests(), "it spins while nobody can be written to");
+      if (clients > 3) {
+        const other = await Client.connect(server.port);
+        assert(await other.echo("still there?"), "others are served");
+        other.close();
+      }
+      for (const client of greedy) client.reset();
+    }
+    const next = await Client.connect(server.port);
+    assert(await next.echo("next"), "the next is served");
+    next.close();
+    const reasons = await server.allClosed();
+    if (!whole) return;
+    const words = [...reasons.values()].filter((reason) => reason !== "by the client");
+    assertEquals(words.length, floods, `a reset is not the client's regular end: ${[...reasons.values()].join(", ")}`);
+  });
+
+  test("64 MiB to a slow reader, who has shut down its side", async (server) => {
+    const sent = pattern(64 * 1024 * 1024);
+    const client = await Client.connect(server.port);
+    client.pause();
+    client.send(sent);
+    client.finish();
+    await sleep(300);
+    // The end is read most slowly: when the server learns of the end of the stream, it still has bytes to send.
+    const slow = sent.length - 8 * 1024 * 1024;
+    while (client.received < sent.length && client.ended === null) {
+      client.read();
+      await sleep(client.received < slow ? 5 : 0);
+      client.pause();
+      await sleep(2);
+    }
+    client.read();
+    const received = await client.receive(sent.length, 60);
+    assertEquals(Buffer.compare(received, sent), 0);
+    assertEquals(await client.end(), "end");
+    assertEquals(client.received, 0, "nothing behind it");
+    client.close();
+  }, quiet);
+}
+
+/** What takes many clients. */
+function crowds(runtime: Runtime, model: Model): void {
+  const test = (what: string, use: (server: Script) => Promise<void>, extra?: string[], descriptors?: number) =>
+    serving(runtime, model, what, use, extra, descriptors);
+
+  test(
+    "out of descriptors: no spin, no exit, and served again when some are free",
+    async (server) => {
+      // Some time after its start Deno sets up signals, SIGUSR1 first, unless the script has done so. If there is no
+      // descriptor left by then, it ends.
+      if (runtime.name === "deno") assert(await until(() => server.handles(10)), "Deno has not set up its signals");
+      const crowd = Array.from({ length: 200 }, () => new Client(server.port));
+      for (const client of crowd) client.read();
+      // Until it has taken all that it can.
+      for (let before = -1; before !== server.descriptors;) {
+        before = server.descriptors;
+        await sleep(500);
+      }
+      if (!model.spins) assert(await server.rests(), "it spins");
+      for (const client of crowd) client.close();
+      let served = false;
+      for (let i = 0; i < 20 && !served; i++) {
+        await sleep(200);
+        const next = new Client(server.port);
+        next.read();
+        served = await next.echo("next", 5).catch(() => false);
+        next.close();
+      }
+      assert(served, "served again");
+    },
+    quiet,
+    96,
+  );
+
+  const churn = model.churn * crowd, crowded = Math.ceil(model.idle * crowd);
+  test(`${churn} clients come and go: no descriptor, thread or memory is left behind`, async (server) => {
+    const batch = async (count: number) => {
+      for (let done = 0; done < count; done += 50) {
+        await Promise.all(Array.from({ length: 50 }, async (_, i) => {
+          const client = await Client.connect(server.port);
+          if (i % 3 === 0) assert(await client.echo("hello", 60));
+          if (i % 2 === 0) client.close();
+          else client.reset();
+        }));
+      }
+    };
+    await batch(churn / 4);
+    for (let before = -1; before !== server.descriptors;) {
+      before = server.descriptors;
+      await sleep(300);
+    }
+    const { descriptors, threads, memory } = server;
+    await batch(churn);
+    assert(
+      await until(() => server.descriptors <= descriptors + 2),
+      `${descriptors} to ${server.descriptors} descriptors`,
+    );
+    assert(await until(() => server.threads <= threads + 2), `${threads} to ${server.threads} threads`);
+    assert(server.memory < memory + 60, `${memory} to ${server.memory} MiB`);
+  }, quiet);
+
+  if (crowded === 0) return;
+  test(`an active connection beside ${crowded} idle ones`, async (server) => {
+    const active = await Client.connect(server.port);
+    assert(await active.echo("hello"));
+    const idle: Client[] = [];
+    while (idle.length < crowded) {
+      const some = Array.from({ length: Math.min(100, crowded - idle.length) }, () => Client.connect(server.port));
+      idle.push(...await Promise.all(some));
+    }
+    assert(await idle.at(-1)!.echo("last", 60), "the last one is served");
+    // The best of them, as the machine may be busy with other things. What looks at each idle one does so every time.
+    let best = Infinity;
+    for (let i = 0; i < 200 && best > 5; i++) {
+      const before = performance.now();
+      assert(await active.echo("hello"));
+      best = Math.min(best, performance.now() - before);
+    }
+    assert(best < 20, `${best} ms a message`);
+    for (const client of [active, ...idle]) client.close();
+  }, quiet);
+}
+
+/** The log, and how a connection and the server end. */
+function logAndEnd(runtime: Runtime, model: Model): void {
+  const { script, clients, args } = model, title = titleOf(script, args);
+  const test = (what: string, use: (server: Script) => Promise<void>, extra?: string[]) =>
+    serving(runtime, model, what, use, extra);
+
+  test("the log can't be forged, and every line of it has the same form", async (server) => {
+    const client = await Client.connect(server.port);
+    assert(await client.echo('\x1b[2J\r\n  99.9 main accept #9 "\u202e\0' + "x".repeat(500)));
+    client.close();
+    assertEquals([...await server.allClosed()], [[1, "by the client"]]);
+    // deno-lint-ignore no-control-regex
+    for (const line of server.output) assert(!/[\0-\x1f\x7f-\x9f\u202e]/.test(line), JSON.stringify(line));
+    const recv = await server.line(/ recv #1 /);
+    assertMatch(recv, /recv #1 \d+ "\\u001b\[2J\\r\\n {2}99\.9 main accept #9 \\"\\u\{202e\}\\u0000x*"\.\.\.$/);
+    assert(recv.length < 130, "long messages are cut");
+    assertMatch(await server.line(/ accept #1/), / accept #1 127\.0\.0\.1:\d+$/);
+    assertEquals(await server.stop(), 0);
+    const ready = server.output.findIndex((line) => line === `listening on 127.0.0.1:${server.port}`);
+    if (script === "blocking.ts") assertMatch(server.output[ready - 1], / bind step 2: /);
+    else assertEquals(ready, 0, "the line that says it is ready is the first");
+    for (const line of server.output.toSpliced(ready, 1)) {
+      assertMatch(line, /^(?=[ \d]{5}\d\.\d |\d{7,}\.\d ) *[\d.]+ \S+ [a-z_]+ \S/);
+    }
+    await server.line(/ main stop SIGTERM$/);
+  });
+
+  test("why a connection ends: the client has left, or reset it, or was silent", async (server) => {
+    const left = await Client.connect(server.port);
+    assert(await left.echo("hello"));
+    left.finish();
+    assertEquals(await left.end(), "end");
+    await server.line(/ close #1 /);
+    const reset = await Client.connect(server.port);
+    assert(await reset.echo("hello"));
+    // By now the server waits for the next message.
+    await sleep(20);
+    reset.reset();
+    await server.line(/ close #2 /);
+    const busy = await Client.connect(server.port), silent = clients > 1 ? await Client.connect(server.port) : null;
+    let last = performance.now();
+    const tick = async () => {
+      // It was this test that was silent.
+      if (performance.now() - last > 700) throw new Slow("the test had no time to be busy");
+      last = performance.now();
+      assert(await busy.echo("tick"));
+    };
+    for (let i = 0; silent ? silent.ended === null && i < 100 : i < 25; i++) {
+      await tick();
+      await sleep(100);
+    }
+    if (silent) assertEquals(silent.ended, "end");
+    await tick();
+    if (!windows) {
+      // A server that was stopped, as by Ctrl-Z, didn't wait for a client meanwhile.
+      process.kill(server.pid, "SIGSTOP");
+      await sleep(1700);
+      process.kill(server.pid, "SIGCONT");
+      assert(await busy.echo("still there?"), "it was not the client that was silent");
+    }
+    assertEquals(await busy.end(10), "end");
+    busy.close();
+    silent?.close();
+    const reasons = await server.allClosed();
+    assertEquals(reasons.get(1), "by the client");
+    assertMatch(reasons.get(2)!, /\((ECONNRESET|EPIPE)\)$/);
+    for (let id = 3; id <= (silent ? 4 : 3); id++) assertEquals(reasons.get(id), "silent for 1 s", `#${id}`);
+    assertEquals(server.errors, "");
+  }, ["--idle", "1"]);
+
+  // One loop can't notice meanwhile; the main thread could, while a thread computes.
+  if (model.work && clients < Infinity) {
+    test("a client is not silent while the server computes for it", async (server) => {
+      const client = await Client.connect(server.port);
+      assert(await client.echo("hello", 60), "the reply comes");
+      client.close();
+      await server.allClosed();
+    }, ["--work", "2500", "--idle", "1"]);
+  }
+
+  test("options at their ends: a long time is not a short one", async (server) => {
+    const client = await Client.connect(server.port);
+    assert(await client.echo("hello"));
+    await sleep(300);
+    assert(await client.echo("world"));
+    client.close();
+  }, ["--idle", "2147484", "--messages", "1000000000", ...quiet]);
+
+  for (const signal of windows ? [] : ["SIGINT", "SIGTERM"] as const) {
+    test(`${signal} with open connections: each closed, exit 0 within a second, the port free`, async (server) => {
+      const open = [];
+      for (let i = 0; i < 5; i++) open.push(await Client.connect(server.port));
+      for (const client of open.slice(0, clients)) assert(await client.echo("hello"));
+      if (signal === "SIGTERM") {
+        // One of them can't be sent any more, and others wait in line.
+        await open[0].flood();
+        await sleep(100);
+      }
+      assertEquals(await server.stopAtOnce(signal), 0);
+      assertEquals(server.errors, "");
+      await server.line(new RegExp(` stop ${signal}$`));
+      let reasons: Map<number, string>;
+      try {
+        reasons = server.reasons();
+      } catch (error) {
+        // Half a second is all the time that its handlers get.
+        throw new Slow((error as Error).message);
+      }
+      for (let id = 1; id <= Math.min(clients, 5); id++) assertEquals(reasons.get(id), "the server stops", `#${id}`);
+      assert(await open[0].end() !== null);
+      for (const client of open) client.close();
+      await serve(runtime, script, ["--port", String(server.port)], async () => {});
+    });
+  }
+
+  if (!linux) return;
+
+  check(`${runtime.name} ${title}: a log that can't be written is said once, and it serves on`, async () => {
+    const port = await freePort();
+    await serve(runtime, script, ["--port", `${port}`, ...args], async (server) => {
+      const connect = () => Client.connect(port).catch(() => null);
+      let client = await connect();
+      let gone = false;
+      server.exited.then(() => gone = true);
+      for (const end = Date.now() + 30_000; !client && !gone && Date.now() < end; client = await connect()) {
+        await sleep(100);
+      }
+      assert(client, "it does not serve");
+      for (const word of ["one", "two", "three"]) assert(await client.echo(word));
+      client.close();
+      const next = await Client.connect(port);
+      assert(await next.echo("next"));
+      next.close();
+      assertEquals(await server.stopAtOnce(), 0);
+      assertMatch(server.errors, new RegExp(`^${script}: .*ENOSPC.*\n$`));
+    }, { output: "/dev/full" });
+  });
+
+  check(`${runtime.name} ${title}: a log whose reader has gone ends it quietly`, async () => {
+    const log = new Pipe();
+    await serve(runtime, script, args, async (server) => {
+      const [, port] = await log.line(/^listening on .*:(\d+)$/);
+      log.close();
+      // It may be that the first line that is written meets the end already.
+      const client = new Client(Number(port));
+      client.send("hello");
+      let code: number | null | undefined;
+      server.exited.then((exited) => code = exited);
+      assert(await until(() => code !== undefined), "it goes on");
+      assertEquals([code, server.errors], [0, ""]);
+      client.close();
+    }, { output: log.path });
+  });
+
+  check(`${runtime.name} ${title}: a log whose reader stalls holds nobody up`, async () => {
+    const log = new Pipe();
+    await serve(runtime, script, args, async (server) => {
+      const [, port] = await log.line(/^listening on .*:(\d+)$/);
+      const client = await Client.connect(Number(port));
+      // More than a pipe holds, and than the server can be asked to keep.
+      const talk = async (messages: number) => {
+        for (let i = 0; i < messages; i++) assert(await client.echo("x".repeat(60)), "it is served");
+      };
+      await talk(2000);
+      if (!model.spins) assert(await server.rests(), "it spins while the log can't be written");
+      while (log.read().length > 0);
+      assert(await client.echo("y"));
+      await log.line(/^.*\b(\d+) .*\blost\b.*|^.*\blost\b.* (\d+)\b.*/);
+      await talk(1000);
+      assertEquals(await server.stopAtOnce(), 0);
+      assertEquals(server.errors, "");
+    }, { output: log.path });
+    log.close();
+  });
+}
+
+/** Mistakes, help, and what the machine doesn't have: the same for every variant of a script. */
+function commandLine(runtime: Runtime, script: string): void {
+  const title = `${runtime.name} ${script}`;
+
+  check(`${title}: a mistake in the command line is one line and exit code 2`, async () => {
+    const mistakes = [
+      ["--port", "x"],
+      ["--port", "65536"],
+      ["--port=-1"],
+      ["--nonsense"],
+      ["operand"],
+      ["--idle"],
+      ["--host", "::1%lo"],
+      ["--host", "[fe80::1%eth0]"],
+    ];
+    await Promise.all(mistakes.map(async (mistake) => {
+      const { code, output, errors } = await run(runtime, script, mistake);
+      assertEquals([mistake, code, output], [mistake, 2, []]);
+      assertMatch(errors, new RegExp(`^${script}: .+\n$`), mistake.join(" "));
+    }));
+  });
+
+  check(`${title}: --help names every option, in lines of 80 columns`, async () => {
+    const { code, output, errors } = await run(runtime, script, ["--help"]);
+    assertEquals([code, errors], [0, ""]);
+    for (const option of ["host", "port", "idle", "quiet", "messages", "help"]) {
+      assertMatch(output.join("\n"), new RegExp(`--${option}\\b`));
+    }
+    for (const line of output) assert(line.length <= 80, `${line.length} columns: ${line}`);
+  });
+
+  check(`${title}: a taken port or an unknown host is one line and exit code 1`, async () => {
+    await serve(runtime, script, [], async (server) => {
+      const [taken, unknown] = await Promise.all([
+        run(runtime, script, ["--port", String(server.port)]),
+        run(runtime, script, ["--port", "0", "--host", "no-such-host.invalid"]),
+      ]);
+      assertEquals([taken.code, unknown.code], [1, 1]);
+      assertMatch(taken.errors, new RegExp(`^${script}: .*EADDRINUSE.*\n$`));
+      assertMatch(unknown.errors, new RegExp(`^${script}: .*no-such-host\\.invalid.*\n$`));
+      for (const { output } of [taken, unknown]) assertEquals(output.filter((line) => /listening/.test(line)), []);
+    });
+  });
+
+  check(`${title}: IPv6, in brackets or without`, async (t) => {
+    // A machine may have none.
+    if (spawnSync("sh", ["-c", "grep -q 1$ /proc/net/if_inet6"]).status !== 0) return t.skip("no IPv6 here");
+    for (const host of ["::1", "[::1]"]) {
+      await serve(runtime, script, ["--host", host], async (server) => {
+        assertMatch(await server.line(/^listening/), /^listening on \[::1\]:\d+$/);
+        const client = await Client.connect(server.port, "::1");
+        assert(await client.echo("hello"));
+        client.close();
+        assertMatch(await server.line(/ accept #1/), /\[::1\]:\d+$/);
+      });
+    }
+  });
+}
+
+function needsFFI(runtime: Runtime, script: string): void {
+  check(`${runtime.name} ${script}: says in one line what it needs, exit code 1`, async () => {
+    const { code, output, errors } = await run(runtime, script, ["--port", "0"]);
+    assertEquals([code, output], [1, []]);
+    assertMatch(errors, new RegExp(`^${script}: .*(Linux|node:ffi).* is needed.*\n$`));
+  });
+}

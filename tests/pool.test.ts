@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+/** pool.ts: a pool of threads, made once. */
+
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { check, Client, linux, type Runtime, serve, sleep, Slow } from "./harness.ts";
+import { testModel } from "./contract.ts";
+
+testModel("pool.ts", (runtime: Runtime) => {
+  const title = `${runtime.name} pool.ts`, unlimited = ["--messages", "0"];
+
+  check(
+    `${title}: three messages for each client, unless it is told otherwise`,
+    () =>
+      serve(runtime, "pool.ts", [], async (server) => {
+        const client = await Client.connect(server.port);
+        for (const word of ["one", "two", "three"]) assert(await client.echo(word));
+        assertEquals(await client.end(), "end");
+        client.close();
+        assertEquals([...await server.allClosed()], [[1, "after 3 messages"]]);
+        assertMatch(await server.line(/ serve #1/), / serve #1 w-\d$/);
+      }),
+  );
+
+  for (const leave of ["close", "reset"] as const) {
+    check(
+      `${title}: three at once; two wait for a ${leave}, and how long is told`,
+      () =>
+        serve(runtime, "pool.ts", unlimited, async (server) => {
+          const three = [];
+          for (let i = 0; i < 3; i++) three.push(await Client.connect(server.port));
+          for (const client of three) assert(await client.echo("hello"));
+          const fourth = await Client.connect(server.port);
+          fourth.send("hello");
+          assertMatch(await server.line(/ wait #4/), / wait #4 no thread is free, 1 in line$/);
+          const connecting = performance.now(), fifth = await Client.connect(server.port);
+          const connected = performance.now();
+          fifth.send("hello");
+          assertMatch(await server.line(/ wait #5/), / wait #5 no thread is free, 2 in line$/);
+          if (performance.now() - connected > 300) throw new Slow("the machine is busy");
+          await sleep(700);
+          assertEquals([fourth.received, fifth.received], [0, 0], "they wait");
+          three[1][leave]();
+          await fourth.receive(5);
+          const second = / (w-\d) recv #2 /.exec(await server.line(/ recv #2 /))![1];
+          const serve4 = await server.line(/ serve #4 /);
+          assertMatch(serve4, new RegExp(` serve #4 ${second} after [\\d.]+ ms in line, 1 wait now$`));
+          assertMatch(await server.line(/ recv #4 /), new RegExp(` ${second} `));
+          await sleep(400);
+          const leaving = performance.now();
+          three[0][leave]();
+          await fifth.receive(5);
+          const served = performance.now();
+          const [, waited] = / after ([\d.]+) ms in line, 0 wait now$/.exec(await server.line(/ serve #5 /))!;
+          // It has waited since it connected, not since it was the first in line.
+          assert(
+            +waited >= leaving - connected - 300 && +waited <= served - connecting + 20,
+            `${waited} ms, and it was ${leaving - connected} to ${served - connecting}`,
+          );
+          assertEquals(server.lines(/ wait #/).length, 2);
+          for (const client of [...three, fourth, fifth]) client.close();
+          await server.allClosed();
+        }),
+    );
+  }
+
+  check(
+    `${title}: the heartbeat says what each thread does, and says it once`,
+    () =>
+      serve(runtime, "pool.ts", [...unlimited, "--work", "3200"], async (server) => {
+        const silent = await Client.connect(server.port), busy = await Client.connect(server.port);
+        const [, first] = / serve #1 (w-\d)/.exec(await server.line(/ serve #1 /))!;
+        const [, second] = / serve #2 (w-\d)/.exec(await server.line(/ serve #2 /))!;
+        busy.send("hello");
+        const beat = await server.line(/ main threads 3: .*computing/, 8);
+        assertMatch(beat, new RegExp(`\\b${first} asleep in recv for #1\\b`));
+        assertMatch(beat, new RegExp(`\\b${second} computing for #2\\b`));
+        await busy.receive(5, 60);
+        await server.line(new RegExp(` main threads 3: .*\\b${second} asleep in recv for #2\\b`));
+        await sleep(3500);
+        const beats = server.lines(/ threads \d/).map((line) => line.replace(/.* threads/, ""));
+        for (const [i, beat] of beats.entries()) assert(beat !== beats[i + 1], `twice: ${beat}`);
+        silent.close();
+      }),
+  );
+
+  check(`${title}: the same three threads for 100 clients`, () =>
+    serve(runtime, "pool.ts", [], async (server) => {
+      for (let i = 0; i < 100; i++) {
+        const client = await Client.connect(server.port);
+        assert(await client.echo("hello"));
+        if (i % 2 === 0) client.close();
+        else client.reset();
+      }
+      await server.count(/ close #/, 100);
+      const names = new Set(server.output.map((line) => / (\S+) recv #/.exec(line)?.[1]).filter(Boolean));
+      assertEquals([...names].sort(), ["w-1", "w-2", "w-3"]);
+    }));
+
+  check(`${title}: --work on two threads at the same time, in one loop one after another`, async () => {
+    // Not the time that it takes: that says more about what else the machine is doing.
+    const mostAtOnce = async (script: string, args: string[]) => {
+      let now = 0, most = 0;
+      await serve(runtime, script, [...args, "--work", "20", "--messages", "0"], async (server) => {
+        const clients = await Promise.all([1, 2].map(() => Client.connect(server.port)));
+        const used = linux ? server.cpu : 0;
+        await Promise.all(clients.map(async (client) => {
+          for (let i = 0; i < 20; i++) assert(await client.echo("hello"));
+        }));
+        if (linux) assert(server.cpu - used > 0.4, `40 messages of 20 ms took ${server.cpu - used} s of CPU`);
+        for (const client of clients) client.close();
+        await server.count(/ send #/, 40);
+        assertEquals(await server.stop(), 0);
+        for (const line of server.output) {
+          if (/ work #\d 20 ms$/.test(line)) most = Math.max(most, ++now);
+          if (/ send #/.test(line)) now--;
+        }
+      });
+      return most;
+    };
+    assertEquals(await mostAtOnce("pool.ts", ["--workers", "2"]), 2);
+    assertEquals(await mostAtOnce("multiplex.ts", []), 1);
+  });
+});

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+/** signals.ts: signal-driven I/O. */
+
+import { type Runtime } from "./harness.ts";
+import { testModel } from "./contract.ts";
+import { checkReuse } from "./descriptors.ts";
+import { checkSums, checkWait } from "./waits.ts";
+
+testModel("signals.ts", (runtime: Runtime) => {
+  checkWait(
+    runtime,
+    "signals.ts",
+    [],
+    /main sigtimedwait 1 signal, descriptor \d+ \(#2\), POLL_IN/,
+    /main drain #2 EAGAIN/,
+  );
+  checkSums(runtime, "signals.ts", [], "sigtimedwait");
+  checkReuse(runtime, "signals.ts", []);
+});

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+/** threads.ts: a thread per connection. */
+
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { check, Client, linux, type Runtime, serve, sleep } from "./harness.ts";
+import { testModel } from "./contract.ts";
+
+testModel("threads.ts", (runtime: Runtime) => {
+  const title = `${runtime.name} threads.ts`, unlimited = ["--messages", "0"];
+
+  check(
+    `${title}: three messages for each client, unless it is told otherwise`,
+    () =>
+      serve(runtime, "threads.ts", [], async (server) => {
+        const client = await Client.connect(server.port);
+        for (const word of ["one", "two", "three"]) assert(await client.echo(word));
+        assertEquals(await client.end(), "end");
+        client.close();
+        assertEquals([...await server.allClosed()], [[1, "after 3 messages"]]);
+      }),
+  );
+
+  check(
+    `${title}: --max-threads 2, and the third client waits, which is told whole`,
+    () =>
+      serve(runtime, "threads.ts", [...unlimited, "--max-threads", "2"], async (server) => {
+        const two = [await Client.connect(server.port), await Client.connect(server.port)];
+        for (const client of two) assert(await client.echo("hello"));
+        const third = await Client.connect(server.port);
+        third.send("hello");
+        assertMatch(await server.line(/ wait #3/), / wait #3 2 threads are the most, 1 in line$/);
+        await sleep(700);
+        assertEquals([third.received, server.lines(/ start #/).length], [0, 2], "the third waits");
+        two[0].close();
+        await third.receive(5);
+        for (const line of server.lines(/ start #[12] /)) {
+          assertMatch(line, / start #(\d) r-\1 in [\d.]+ ms, process -?[\d.]+ MB larger$/);
+        }
+        const start = await server.line(/ start #3 /);
+        assertMatch(start, / r-3 in [\d.]+ ms, process -?[\d.]+ MB larger, after [\d.]+ ms in line, 0 wait now$/);
+        const waited = Number(/after ([\d.]+) ms/.exec(start)![1]);
+        assert(waited >= 650, start);
+        for (const client of [...two, third]) client.close();
+      }),
+  );
+
+  check(
+    `${title}: a blocked thread's lines appear when they happen`,
+    () =>
+      serve(runtime, "threads.ts", unlimited, async (server) => {
+        const client = await Client.connect(server.port);
+        for (const word of ["one", "two"]) {
+          assert(await client.echo(word));
+          // The thread blocks in the next recv by now.
+          await server.line(new RegExp(` r-1 recv #1 3 "${word}"`), 5);
+        }
+        client.finish();
+        await server.line(/ r-1 close #1 by the client$/);
+        client.close();
+      }),
+  );
+
+  check(
+    `${title}: the heartbeat says what each thread does, and says it once`,
+    () =>
+      serve(runtime, "threads.ts", [...unlimited, "--work", "3200"], async (server) => {
+        const silent = await Client.connect(server.port), busy = await Client.connect(server.port);
+        await server.line(/ start #2 /);
+        busy.send("hello");
+        const beat = await server.line(/ main threads 2: .*computing/, 8);
+        assertMatch(beat, / threads 2: r-1 asleep in recv for #1, r-2 computing for #2$/);
+        await busy.receive(5, 60);
+        await server.line(/ main threads 2: r-1 asleep in recv for #1, r-2 asleep in recv for #2$/);
+        await sleep(3500);
+        const beats = server.lines(/ threads \d/).map((line) => line.replace(/.* threads/, ""));
+        for (const [i, beat] of beats.entries()) assert(beat !== beats[i + 1], `twice: ${beat}`);
+        silent.close();
+      }),
+  );
+
+  check(
+    `${title}: 60 clients, 8 threads at most, all served; under a limit of 256 descriptors`,
+    () =>
+      serve(runtime, "threads.ts", ["--max-threads", "8", "--messages", "1"], async (server) => {
+        const clients = await Promise.all(Array.from({ length: 60 }, () => Client.connect(server.port)));
+        assertEquals(await Promise.all(clients.map((client) => client.echo("hello", 100))), clients.map(() => true));
+        await server.count(/ close #/, 60);
+        let live = 0, most = 0;
+        for (const line of server.output) {
+          if (/ start #/.test(line)) most = Math.max(most, ++live);
+          if (/ close #/.test(line)) live--;
+        }
+        assert(most <= 8, `${most} threads at a time`);
+        for (const client of clients) client.close();
+      }, linux ? { descriptors: 256 } : {}),
+  );
+});

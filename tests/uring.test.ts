@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+/** uring.ts: io_uring(7). */
+
+import process from "node:process";
+import { assertEquals } from "./assert.ts";
+import { check, Client, pattern, type Runtime, serve, sleep } from "./harness.ts";
+import { testModel } from "./contract.ts";
+import { checkReuse } from "./descriptors.ts";
+import { checkSums, checkWait } from "./waits.ts";
+
+testModel("uring.ts", (runtime: Runtime) => {
+  checkWait(runtime, "uring.ts", [], /main io_uring_enter \d+ submitted, 1 completed[:,] \d+ calls so far/);
+  checkSums(runtime, "uring.ts", [], "io_uring_enter");
+  checkReuse(runtime, "uring.ts", []);
+
+  check(
+    `${runtime.name} uring.ts: more messages at once than its rings have places`,
+    () =>
+      serve(runtime, "uring.ts", ["--quiet"], async (server) => {
+        const clients: Client[] = [];
+        while (clients.length < 3000) {
+          clients.push(...await Promise.all(Array.from({ length: 100 }, () => Client.connect(server.port))));
+        }
+        process.kill(server.pid, "SIGSTOP");
+        for (const [i, client] of clients.entries()) client.send(pattern(200, i));
+        await sleep(300);
+        process.kill(server.pid, "SIGCONT");
+        for (const [i, client] of clients.entries()) {
+          assertEquals(Buffer.compare(await client.receive(200, 30), pattern(200, i)), 0);
+        }
+        await sleep(100);
+        assertEquals(clients.filter(({ received }) => received > 0).length, 0, "nothing twice");
+        for (const client of clients) client.close();
+      }),
+  );
+});

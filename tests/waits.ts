@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+/** What the models that wait for many sockets say of each wait: the same questions to all of them. */
+
+import { assert, assertMatch } from "./assert.ts";
+import { check, Client, type Runtime, serve, sleep, Slow } from "./harness.ts";
+
+/**
+ * Three clients are connected, and the second speaks: the log tells first of the wait that ended, in a line that matches
+ * `wait`, then of what was received and sent.
+ */
+export function checkWait(runtime: Runtime, script: string, args: string[], wait: RegExp, drained?: RegExp): void {
+  check(
+    `${[runtime.name, script, ...args].join(" ")}: what a wait has found, with its figures`,
+    () =>
+      serve(runtime, script, args, async (server) => {
+        const clients = [];
+        for (let i = 0; i < 3; i++) {
+          clients.push(await Client.connect(server.port));
+          assert(await clients[i].echo("hello"));
+        }
+        // What has happened is told by then, and none of it in a sum.
+        await sleep(1500);
+        const before = server.output.length;
+        assert(await clients[1].echo("hello"));
+        await server.count(/ send #2/, 2);
+        await sleep(100);
+        const lines = server.output.slice(before).join("\n");
+        // Readiness comes before the call, completion after it: then sending has a wait of its own.
+        const rest = String.raw`.* recv #2 5 "hello"\n(?:.* io_uring_enter .*\n)*.* send #2 5`;
+        assertMatch(lines, new RegExp(`^.* ${wait.source}\n${rest}${drained ? `\n.* ${drained.source}` : ""}(\n|$)`));
+        await sleep(1500);
+        assert(server.lines(new RegExp(` ${wait.source}`)).length < 20, "a wait that has run out of time has no line");
+        for (const client of clients) client.close();
+      }),
+  );
+}
+
+/** A fast client: few lines, whose sum is true. `event` is the name of the wait in the log. */
+export function checkSums(runtime: Runtime, script: string, args: string[], event: string): void {
+  check(
+    `${[runtime.name, script, ...args].join(" ")}: at high rates the waits are summed up`,
+    () =>
+      serve(runtime, script, args, async (server) => {
+        const client = await Client.connect(server.port);
+        let messages = 0;
+        for (const end = Date.now() + 2000; Date.now() < end; messages++) assert(await client.echo("hello"));
+        if (messages < 120) throw new Slow(`only ${messages} messages`);
+        await server.count(/ send #1/, messages);
+        await sleep(1500);
+        const lines = server.lines(new RegExp(` ${event} `));
+        assert(lines.length < 50, `${lines.length} lines for ${messages} messages`);
+        let waits = 0;
+        for (const line of lines) waits += Number(/ (\d+) (?:more )?times/.exec(line)?.[1] ?? 1);
+        // One for each message, but for a few that are found without; more where sending is waited for, too.
+        assert(waits >= 0.95 * messages && waits <= 3 * messages + 10, `${waits} waits for ${messages} messages`);
+        client.close();
+      }),
+  );
+}
