@@ -356,8 +356,13 @@ export function nextNumber(): number {
   return Atomics.add(counters, 0, 1) + 1;
 }
 
-/** Is called once a second: so it counts seconds in which this process ran, and had time. */
+let lastCount = 0;
+
+/** Is called once a second. It counts seconds in which this process ran, and had time: not one that it was stopped in. */
 function closeSilent(idle: number): void {
+  const before = lastCount;
+  lastCount = performance.now();
+  if (lastCount - before > 1500) return;
   for (const connection of open) {
     if (connection.excused?.()) connection.silence = 0;
     else if (++connection.silence > idle) connection.abort(new Error(`silent for ${idle} s`));

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+/** offload.ts: a loop for the clients, threads that compute. */
+
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { testModel } from "./contract.ts";
+import { check, Client, type Runtime, serve, Slow } from "./harness.ts";
+
+testModel("offload.ts", (runtime: Runtime) => {
+  const title = `${runtime.name} offload.ts`;
+
+  check(
+    `${title}: a light message is answered while every worker computes; replies stay in order`,
+    () =>
+      serve(runtime, "offload.ts", ["--workers", "2", "--work", "1500"], async (server) => {
+        const clients = [];
+        for (let i = 0; i < 3; i++) clients.push(await Client.connect(server.port));
+        const [one, two, three] = clients;
+        one.send("hello");
+        await server.line(/ w-\d work #1 1500 ms/);
+        two.send("hello");
+        await server.line(/ w-\d work #2 1500 ms/);
+        const before = performance.now();
+        assert(await three.echo("light"));
+        const time = performance.now() - before;
+        if (time > 700) throw new Slow(`${time.toFixed()} ms for a light message`);
+        assert(server.lines(/ send #[12]/).length === 0, "the heavy ones are still computed");
+        // A light one behind a heavy one of the same client has to wait.
+        one.send("light");
+        assertEquals(new TextDecoder().decode(await one.receive(10, 20)), "hellolight");
+        await two.receive(5, 20);
+        for (const client of clients) client.close();
+      }),
+  );
+
+  check(
+    `${title}: a client for whose message there is no room is not read from, and served in the end`,
+    () =>
+      serve(runtime, "offload.ts", ["--workers", "1", "--queue", "1", "--work", "200"], async (server) => {
+        const clients = [];
+        for (let i = 0; i < 4; i++) clients.push(await Client.connect(server.port));
+        for (const client of clients) client.send("hello");
+        assertMatch(
+          (await server.count(/ queue #/, 3))[2],
+          / queue #\d no worker is free, 3 in line; not read from while more than 1 are$/,
+        );
+        for (const client of clients) await client.receive(5, 30);
+        assertMatch(await server.line(/ offload #\d w-1 after/), / after [\d.]+ ms in line, \d wait now$/);
+        for (const client of clients) client.close();
+      }),
+  );
+});
