@@ -37,7 +37,7 @@ import { LINGER } from "./shim/socket.ts";
 import * as sys from "./shim/sys.ts";
 
 /** What a child finds in its environment: the number of its client, and when that was accepted, and what log lines need. */
-const told = JSON.parse(process.env.ECHO_CHILD ?? "null");
+const told = JSON.parse(environment().ECHO_CHILD ?? "null");
 if (told) joinParent(told);
 
 const options = parseOptions(
@@ -71,6 +71,15 @@ interface Child {
 
 const children = new Map<number, Child>(), most = options["max-processes"];
 let exhausted = false, stopping = false;
+
+/** Who may not see the environment (under Deno that is a permission) is no child: that has all permissions. */
+function environment(): Record<string, string | undefined> {
+  try {
+    return { ...process.env };
+  } catch {
+    return {};
+  }
+}
 
 async function main(): Promise<void> {
   sys.requireSystemCalls();
@@ -142,7 +151,7 @@ function start(id: number, fd: number): void {
     // so that a signal reaches what it has started in turn, and Ctrl-C at a terminal the server alone.
     const child = command.length > 0
       ? spawn(program, args, { stdio: [fd, fd, 2], detached: true })
-      : spawn(program, args, { stdio: [fd, fd, 1], detached: true, env: { ...process.env, ECHO_CHILD } });
+      : spawn(program, args, { stdio: [fd, fd, 1], detached: true, env: { ...environment(), ECHO_CHILD } });
     child.on("error", (error) => finish(id, `cannot start ${program}: ${explain(error)}`));
     child.on("exit", (code, signal) => finish(id, reasonOf(code, signal)));
     const { pid } = child;

@@ -75,7 +75,9 @@ for (const runtime of runtimes) {
       const { code, output, errors } = await load(runtime, "none", ...args);
       assertEquals([code, errors, output.length], [0, "", 1]);
       const { served, messagesPerSecond, latencyUs } = JSON.parse(output[0]);
-      assert(served === 3 && messagesPerSecond > 0 && latencyUs.p50 > 0 && latencyUs.p999 >= latencyUs.p50, output[0]);
+      // On a busy machine there may be too few replies for the last of the three.
+      const { p50, p999 } = latencyUs;
+      assert(served === 3 && messagesPerSecond > 0 && p50 > 0 && (p999 === null || p999 >= p50), output[0]);
     }
   });
 

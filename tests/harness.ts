@@ -291,7 +291,7 @@ export class Script {
    */
   async rests(): Promise<boolean> {
     let least = Infinity;
-    for (let i = 0; i < 6 && least >= 0.05; i++) {
+    for (let i = 0; i < 30 && least >= 0.05; i++) {
       const used = this.cpu, before = performance.now();
       await sleep(500);
       least = Math.min(least, (this.cpu - used) / ((performance.now() - before) / 500));
