@@ -67,11 +67,11 @@ async function main(): Promise<void> {
     starting = true;
     while (line.length > 0 && !noneLeft()) {
       const { connection, waited } = line.leave(), { id } = connection;
-      const memory = process.memoryUsage().rss, start = performance.now();
+      const memory = residentMemory(), start = performance.now();
       try {
         const thread = await threads.start(`r-${id}`);
         const milliseconds = (performance.now() - start).toFixed(1);
-        const megabytes = ((process.memoryUsage().rss - memory) / 1e6).toFixed(1);
+        const megabytes = ((residentMemory() - memory) / 1e6).toFixed(1);
         log(
           "start",
           id,
@@ -86,6 +86,15 @@ async function main(): Promise<void> {
       }
     }
     starting = false;
+  }
+}
+
+/** The memory of this process that is in RAM, in bytes; NaN if there is no descriptor left to ask with. */
+function residentMemory(): number {
+  try {
+    return process.memoryUsage().rss;
+  } catch {
+    return NaN;
   }
 }
 
