@@ -259,7 +259,8 @@ export function heartbeat(event: string, seconds: number, lines: () => string[])
 /** How many lines are kept for a reader who is slow. */
 const KEPT = 1000;
 const kept: string[] = [];
-let output = openOutput(1);
+/** In a thread it is the main thread's: see `joinProcess`. Under Deno a descriptor belongs to a thread, which closes it. */
+let output = isMainThread || runtime === "deno" ? openOutput(1) : 1;
 let lost = 0, retry = false, unwritable = false;
 
 /**
@@ -401,6 +402,7 @@ export interface ThreadSettings {
   /** See `burnRate`; 0 if nothing is burnt. */
   burnRate: number;
   counters: Int32Array<SharedArrayBuffer>;
+  output: number;
 }
 
 /** For a thread that the calling one starts. */
@@ -411,6 +413,7 @@ export function threadSettings(name: string): ThreadSettings {
     origin: performance.timeOrigin - started,
     burnRate: given.work ? burnRate() : 0,
     counters,
+    output,
   };
 }
 
@@ -419,6 +422,7 @@ function joinProcess(): void {
   const settings = workerData as ThreadSettings;
   ({ name: threadName, given, burnRate: thousandsPerMillisecond, counters } = settings);
   started = performance.timeOrigin - settings.origin;
+  if (runtime !== "deno") output = settings.output;
 }
 
 /** Whether this process serves one client of another, its parent: see processes.ts. */
