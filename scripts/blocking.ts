@@ -146,7 +146,7 @@ async function serveAll({ listener, shared, place }: Work): Promise<void> {
     if (fd === -sys.EINVAL) return;
     if (fd < 0) {
       log("error", 0, "accept:", sys.systemError(fd));
-      // Out of descriptors, for example. Who is connected waits in the backlog.
+      // Out of descriptors, for example. Clients wait in the backlog.
       await sleep(TIMEOUT);
       continue;
     }

@@ -59,7 +59,7 @@ async function main(): Promise<void> {
       else handle(clients, clients.at(fd));
     }
     for (const client of undrained) {
-      handle(clients, client);
+      if (clients.at(client.fd) === client) handle(clients, client);
       if (clients.at(client.fd) !== client) undrained.delete(client);
     }
     // Last, as a new client may be given the number of one that has just left, but must not be given its events.

@@ -53,7 +53,7 @@ async function main(): Promise<void> {
 }
 
 function report(): string[] {
-  const line = `${calls} made, ${empty} found nothing (${(100 * empty / calls).toFixed(1)} %)`;
+  const line = `${calls} made, ${empty} found nothing (${(100 * empty / (calls || 1)).toFixed(1)} %)`;
   calls = empty = 0;
   return [line];
 }

@@ -8,8 +8,8 @@
  * answered by the loop itself, at once. Several messages of one client may be computed at the same time; their replies
  * are sent in order, however the workers finish, a light one behind a heavy one, too.
  *
- * Backpressure: `--queue` messages may wait for a worker. A client who has one more is not read from until there is
- * room, nor is one who leaves its replies unread. So what is too much waits in the kernel, and then at the client.
+ * Backpressure: `--queue` messages may wait for a worker. The server stops reading from a client with one more until
+ * there is room, and from one that leaves its replies unread. The excess waits in the kernel, and then at the client.
  *
  * The limit: each message crosses two threads, which takes longer than echoing it. Without `--work` that is all one
  * sees: every message takes the way through a worker, and nothing is computed. Where all messages are heavy pool.ts is
@@ -120,7 +120,8 @@ async function serve(connection: Connection): Promise<void> {
   } catch (error) {
     reason = error;
   }
-  // Nobody waits for these any more.
+  // No one waits for these any more.
+  for (const job of jobs()) if (job.connection === connection) drop(job, new Error("the connection is closed"));
   queue = queue.filter((job) => job.connection !== connection);
   handOut();
   connection.close();

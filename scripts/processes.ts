@@ -7,9 +7,9 @@
  * default it is this same script, as a child. The system shares the cores out among the processes, one that crashes
  * takes no other with it, and when it ends the system closes what it had open.
  *
- * The parent waits for two kinds of things at once, in one poll(2): a client who connects, and a child that ends. For
- * the latter it has a descriptor for each child (pidfd_open(2)). Then it asks how that ended, which also takes the
- * child off the system's list: until somebody has asked, it stays there as a zombie.
+ * The parent waits for two kinds of things at once, in one poll(2): a client that connects, and a child that ends. For
+ * the latter it has a descriptor for each child (pidfd_open(2)). Then it collects how that ended (waitpid(2)):
+ * until it has, the child stays in the process table as a zombie.
  *
  * The limit: a process is expensive. The log shows the milliseconds until its first reply and its memory: compare
  * threads.ts. Beyond `--max-processes`, clients are not accepted, and wait in the backlog. blocking.ts with `--threads`
@@ -72,7 +72,7 @@ interface Child {
 const children = new Map<number, Child>(), most = options["max-processes"];
 let exhausted = false, stopping = false;
 
-/** Who may not see the environment (under Deno that is a permission) is no child: that has all permissions. */
+/** A process that may not read its environment is no child: children have all permissions. */
 function environment(): Record<string, string | undefined> {
   try {
     return { ...process.env };
@@ -129,6 +129,7 @@ function accept(listener: number, peer: sys.SocketAddress): boolean {
   const fd = failure ? -sys.EMFILE : sys.accept4(listener, peer, sys.SOCK_CLOEXEC);
   if (fd === -sys.EAGAIN) return true;
   if (fd < 0 && !exhausted) log("error", 0, "accept:", failure ?? sys.systemError(fd));
+  if (fd === -sys.ECONNABORTED) return true;
   exhausted = fd < 0;
   if (exhausted) return false;
   const id = nextNumber();

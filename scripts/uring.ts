@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * io_uring(7): no question who is ready, but requests, and the kernel says when they are done.
+ * io_uring(7): the program submits requests, and the kernel reports when they are done.
  *
  * With select, poll and epoll a program learns that a call would succeed now (readiness), and then makes it: recv, send,
  * two more system calls for a message. Here it asks for the bytes to be put at an address, and hears of it when they are
@@ -117,7 +117,7 @@ function onAccepted(fd: number, more: boolean): void {
   if (stopping) return;
   if (fd < 0) {
     if (!exhausted) log("error", 0, "accept:", sys.systemError(fd));
-    // Out of descriptors. Who is connected waits in the backlog, and asking again now would fail as fast.
+    // Out of descriptors. Clients wait in the backlog, and asking again now would fail as fast.
     exhausted = fd !== -sys.ECONNABORTED;
   } else {
     exhausted = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The clients of a loop over non-blocking descriptors: what select.ts, poll.ts, epoll.ts and nonblocking.ts have in
- * common. How to wait, and what to do with a client that is ready, is their own.
+ * The clients of a loop over non-blocking descriptors: what nonblocking.ts, select.ts, poll.ts, epoll.ts,
+ * signals.ts and reactors.ts have in common. How to wait, and what to do with a client that is ready, is their own.
  */
 
 import { setTimeout } from "node:timers";
@@ -10,7 +10,7 @@ import { LINGER } from "./socket.ts";
 import * as sys from "./sys.ts";
 
 /** What to wait for: POLLIN and POLLOUT of poll(2), which are EPOLLIN and EPOLLOUT, too. */
-export const READ = 1, WRITE = 4;
+export const READ = sys.POLLIN, WRITE = sys.POLLOUT;
 
 /** What the loop must remember of a client between two events. */
 export interface Client extends Closable {
@@ -43,8 +43,8 @@ export class Clients {
   #exhausted = false;
 
   /**
-   * `limit` is the first descriptor that can't be waited for. Who has been accepted is kept, unless `give` gives the
-   * client away. A `listener` of -1 is none: clients are added.
+   * `limit` is the first descriptor that can't be waited for. An accepted client is kept,
+   * unless `give` hands it on. A `listener` of -1 is none: clients are added.
    */
   constructor(listener: number, watch: Watch, limit = Infinity, give = (fd: number, id: number) => this.add(fd, id)) {
     this.#listener = listener;
@@ -84,7 +84,7 @@ export class Clients {
     if (fd < 0) {
       if (!this.#exhausted) log("error", 0, "accept:", sys.systemError(fd));
       if (fd === -sys.ECONNABORTED) return true;
-      // Out of descriptors. Who is connected waits in the backlog, and would end every wait at once.
+      // Out of descriptors. Clients wait in the backlog, and would end every wait at once.
       if (!this.#exhausted) this.#watch(this.#listener, 0, READ);
       this.#exhausted = true;
       return false;

@@ -96,7 +96,11 @@ export class Connection implements api.Connection {
 
   sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
     this.#conn.write(data).then(
-      (length) => length < data.length ? this.sendThen(data.subarray(length), sent, failed) : sent(),
+      (length) => {
+        this.silence = 0;
+        if (length < data.length) this.sendThen(data.subarray(length), sent, failed);
+        else sent();
+      },
       (error) => {
         this.abort(error);
         failed(this.#failure);

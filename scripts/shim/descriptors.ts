@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-/** How many descriptors a process may still open: what runs out of them is told in time. */
+/** How many descriptors a process may still open: so that a shortage is told before it does harm. */
 
 import { closeSync, openSync } from "node:fs";
 import { devNull } from "node:os";
 import { errorCode } from "./program.ts";
 
-/** Why there are not so many descriptors left; `undefined` while there are. */
+/** The error if fewer than `count` descriptors are left, otherwise `undefined`. */
 export function outOfDescriptors(count: number): unknown {
   const opened: number[] = [];
   try {

@@ -39,6 +39,7 @@ export class Server implements api.Server {
   readonly port: number;
   #listener: net.Server;
   #accepted = new Queue<Connection>();
+  #watch: ReturnType<typeof setInterval> | undefined;
 
   constructor(listener: net.Server) {
     this.#listener = listener;
@@ -53,6 +54,7 @@ export class Server implements api.Server {
   }
 
   close(): void {
+    clearInterval(this.#watch);
     this.#listener.close();
     for (const connection of this.#accepted.clear()) connection.close();
   }
@@ -63,7 +65,7 @@ export class Server implements api.Server {
    * closed while they are few, and opened anew.
    */
   watchDescriptors(host: string): void {
-    setInterval(() => {
+    this.#watch = setInterval(() => {
       const error = outOfDescriptors(8);
       if (error && this.#listener.listening) {
         log("error", 0, "accept:", error);

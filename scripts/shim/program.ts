@@ -23,7 +23,7 @@ export type Options = Record<
 >;
 
 /** The value of each option, of the same type as its default. */
-export type Values<T extends Options> = { [K in keyof T]: T[K][0] extends boolean ? boolean : T[K][0] };
+type Values<T extends Options> = { [K in keyof T]: T[K][0] extends boolean ? boolean : T[K][0] };
 
 /** The options of every server. */
 export const serverOptions = {
@@ -180,7 +180,7 @@ export function ready(host: string, port: number): void {
   print(`listening on ${formatAddress(host, port)}\n`);
 }
 
-/** `HOST:PORT`, an IPv6 host in brackets (RFC 3986, section 3.2.2). Who is gone already no longer has an address. */
+/** `HOST:PORT`, an IPv6 host in brackets (RFC 3986, section 3.2.2). A peer that has disconnected has no address. */
 export function formatAddress(host = "gone", port = 0): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
@@ -293,8 +293,10 @@ function flush(): void {
   try {
     // A line goes into a pipe whole or not at all: see PIPE_BUF in pipe(7).
     for (; kept.length > 0; kept.shift()) fs.writeSync(output, kept[0]);
-    if (lost > 0) log("error", 0, `nobody has read the log: ${lost} lines are lost`);
+    if (lost === 0) return;
+    const count = lost;
     lost = 0;
+    log("error", 0, `the log was not read: ${count} lines are lost`);
   } catch (error) {
     if (errorCode(error) !== "EAGAIN") return outputFailed(error);
     if (retry) return;
@@ -338,7 +340,7 @@ export async function printAll(data: Uint8Array): Promise<void> {
 
 /** What is open, and can be ended for a reason. */
 export interface Closable {
-  /** Seconds that the server has waited for the client; -Infinity while the client waits for the server. */
+  /** Seconds that the server has waited for the client; -Infinity until the server first receives from the client. */
   silence: number;
   /** Whether it is the server that the client waits for, though the server would receive. */
   excused?(): boolean;
@@ -420,7 +422,7 @@ export function threadSettings(name: string): ThreadSettings {
 /** Makes the calling thread one of the process: its lines tell the same time, its connections go on counting. */
 function joinProcess(): void {
   const settings = workerData as ThreadSettings;
-  ({ name: threadName, given, burnRate: thousandsPerMillisecond, counters } = settings);
+  ({ name: threadName, given, burnRate: blocksPerMillisecond, counters } = settings);
   started = performance.timeOrigin - settings.origin;
   if (runtime !== "deno") output = settings.output;
 }
@@ -457,32 +459,28 @@ export function isLight(data: Uint8Array): boolean {
   return new TextDecoder().decode(data.subarray(0, 5)) === "light";
 }
 
-/** How often `burn` does a thousand steps in a millisecond, measured unless it is known: one thread tells the next. */
+/** How much `burn` does in a millisecond, measured unless it is known: one thread tells the next. */
 function burnRate(): number {
-  return thousandsPerMillisecond ||= measureRate();
+  return blocksPerMillisecond ||= measureRate();
 }
 
-let thousandsPerMillisecond = 0;
-/** Keeps what is computed, or a compiler would leave it out. */
-export let sum = 0;
+let blocksPerMillisecond = 0;
+const block = new Uint8Array(4096);
 
-/** In short loops: V8 compiles one that takes a whole millisecond anew once it has run often, to slower code. */
-function spin(thousands: number): void {
-  for (let i = 0; i < thousands; i++) sum = thousandSteps(sum);
+/** Hashes blocks. That is done in machine code, and takes the same however far the runtime has compiled this script. */
+function spin(blocks: number): void {
+  const { createHash } = process.getBuiltinModule("node:crypto") as typeof import("node:crypto");
+  const hash = createHash("sha256");
+  for (let i = 0; i < blocks; i++) hash.update(block);
 }
 
-function thousandSteps(x: number): number {
-  for (let i = 0; i < 1000; i++) x = Math.imul(x, 1_664_525) + 1_013_904_223 | 0;
-  return x;
-}
-
-/** The best of many short runs: the first are not compiled yet, and others may be interrupted. */
+/** The best of many short runs: others may be interrupted. */
 function measureRate(): number {
   let best = 0;
-  for (let run = 0; run < 30; run++) {
+  for (let run = 0; run < 50; run++) {
     const start = performance.now();
-    spin(1000);
-    best = Math.max(best, 1000 / (performance.now() - start));
+    spin(50);
+    best = Math.max(best, 50 / (performance.now() - start));
   }
   return best;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The shim: BSD socket names over each runtime's own TCP API. Read the file for your runtime: each stands alone.
+ * The shim: BSD socket names over each runtime's own TCP API. Read the file for your runtime; bun.ts and node.ts share
+ * stream.ts.
  *
  * | step    | deno.ts             | bun.ts                    | node.ts              |
  * | ------- | ------------------- | ------------------------- | -------------------- |

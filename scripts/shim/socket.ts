@@ -35,7 +35,7 @@ export interface Connection extends Closable {
   recv(): Promise<Uint8Array>;
   /** Sends all of `data`, however long that takes: send(2) in a loop, Python's `sendall`. Throws as `recv` does. */
   send(data: Uint8Array): Promise<void>;
-  /** The same two with functions to be called, perhaps at once: readiness.ts saves a promise for each message. */
+  /** The same two with functions to be called, perhaps at once: callers that need no promise save one a message. */
   recvThen(received: (data: Uint8Array) => void, failed: (error: unknown) => void): void;
   sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void;
   /**

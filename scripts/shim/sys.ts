@@ -27,10 +27,8 @@ export { requireSystemCalls } from "./ffi.ts";
 export const EINTR = 4,
   EAGAIN = 11,
   EINVAL = 22,
-  ENFILE = 23,
   EMFILE = 24,
   ECONNABORTED = 103,
-  ECONNRESET = 104,
   EINPROGRESS = 115,
   ECANCELED = 125;
 
@@ -95,8 +93,8 @@ function memoryAt(address: number, size: number): Memory {
 
 export const AF_INET = 2, AF_INET6 = 10, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000, SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_ERROR = 4, SO_RCVTIMEO = 20, SO_SNDTIMEO = 21;
-export const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26;
-export const SHUT_RD = 0, SHUT_WR = 1, SHUT_RDWR = 2;
+export const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11;
+export const SHUT_WR = 1, SHUT_RDWR = 2;
 
 const cSocket = cFunction("socket", "int", "int", "int");
 const cBind = cFunction("bind", "int", "pointer", "size");

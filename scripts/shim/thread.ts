@@ -128,7 +128,8 @@ export class BlockingConnection {
     if (length === FAILED) throw this.#failure();
     const data = this.#mailbox.inbox.slice(0, length);
     // The end of the stream stays in the inbox, for whoever calls again.
-    if (length > 0) this.#mailbox.set(INBOX, EMPTY);
+    // Nor is a failure overwritten that has come meanwhile.
+    if (length > 0) Atomics.compareExchange(this.#mailbox.words, INBOX, length, EMPTY);
     // The main thread has more, and waits for room.
     if (this.#mailbox.get(WANTED) === 1) this.#thread.ring();
     return data;
@@ -225,7 +226,6 @@ export class Threads {
   #script: string;
   #threads = new Set<Thread>();
   #bell = new Int32Array(new SharedArrayBuffer(4));
-  #oneEnded = () => {};
 
   /** Each thread runs `script`, a module's `import.meta.url`. */
   constructor(script: string) {
@@ -251,17 +251,9 @@ export class Threads {
     if (error) throw error;
     const thread = new Thread(this.#script, { ...threadSettings(name), memory: Mailbox.allocate(), bell: this.#bell });
     this.#threads.add(thread);
-    thread.ended.then(() => {
-      this.#threads.delete(thread);
-      this.#oneEnded();
-    });
+    thread.ended.then(() => this.#threads.delete(thread));
     await thread.started;
     return thread;
-  }
-
-  /** Resolves when the next of the threads has ended. */
-  oneEnds(): Promise<void> {
-    return new Promise((resolve) => this.#oneEnded = resolve);
   }
 
   /** Why another thread could not be started now, or `undefined` if it could. */
@@ -331,7 +323,7 @@ export class Thread {
 
   /** What it does, in words. A thread that sleeps does so on the word that it waits for. */
   doing(): string {
-    if (this.#mailbox.get(STATE) < BUSY) return "asleep in accept";
+    if (this.#mailbox.get(STATE) < BUSY) return this.#mailbox.get(STATE) === FREE ? "asleep in accept" : "starting";
     const call = { [INBOX]: "asleep in recv", [OUTBOX]: "asleep in send" }[this.#mailbox.get(ASLEEP)] ?? "computing";
     return `${call} for #${this.#mailbox.get(ID)}`;
   }
