@@ -3,9 +3,10 @@
  * What standalone.ts puts in the place of what is called the same in program.ts, where a copy is for a text: as much
  * as a reader needs in order to follow what happens. No script imports it.
  *
- * A name that ends in `AtOnce` is for scripts whose threads block, `OfThread`
- * for all that have threads, `Shared` for those whose threads accept, `OfChild` for processes, `Heavy` for those that know light messages: it goes before the one without. What program.ts
- * has and this file has not is left out, and so is the statement that uses it.
+ * The ending of a name says which scripts it is for: `AtOnce` where threads block, `OfThread` where there are threads,
+ * `Shared` where threads accept, `OfChild` where there are child processes, `Heavy` where there are light messages. It
+ * goes before the same name without an ending. What program.ts has and this file has not is left out, with the
+ * statement that uses it.
  */
 
 import { writeSync } from "node:fs";
@@ -15,8 +16,16 @@ import { workerData } from "node:worker_threads";
 /** Prints an event: thread, what happens, the number of the connection (0 for none), and details. */
 export function logAtOnce(event: string, id: number, ...details: unknown[]) {
   const number = id > 0 ? [`#${id}`] : [];
+  const line = `${[threadName, event, ...number, ...details.map(shown)].join(" ")}\n`;
   // What a thread gives to console.log before it blocks would be held back.
-  writeSync(1, `${[threadName, event, ...number, ...details.map(shown)].join(" ")}\n`);
+  for (;;) {
+    try {
+      return void writeSync(1, line);
+    } catch (error) {
+      // The reader is slow, and the pipe full.
+      if ((error as { code?: string }).code !== "EAGAIN") throw error;
+    }
+  }
 }
 
 /** Prints an event: thread, what happens, the number of the connection (0 for none), and details. */
