@@ -21,7 +21,10 @@ for (const runtime of runtimes) {
     timely(Math.abs(line.to - left) < 100, `served at ${line.to}, when one has left at ${left}`);
     assertEquals(pool.threads.map(({ name }) => name), ["main", "w-1", "w-2", "w-3"]);
     for (const { id, thread } of work(pool.threads)) assert(thread !== "main", `main has worked for #${id}`);
-    if (linux) timely(share(lane(pool.threads, "w-3"), ({ texts }) => texts.at(-1) === "futex") > 0.3, "w-3 sleeps");
+    // A Node without FFI, which is one before 26, does not tell the kernel its threads' names: they come from the log.
+    if (hasFFI(runtime)) {
+      timely(share(lane(pool.threads, "w-3"), ({ texts }) => texts.at(-1) === "futex") > 0.3, "w-3 sleeps");
+    }
   });
 
   check(`${title}: one thread works for all, and is asleep in its wait most of the time`, async () => {
