@@ -12,7 +12,7 @@
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { cFunction, errno, type Pointer, toPointer } from "./ffi.ts";
-import { EINTR, EINVAL, errorName, mapped, type Memory, memory, must } from "./sys.ts";
+import { EINTR, mapped, type Memory, memory, must } from "./sys.ts";
 
 /** What is asked of the kernel. */
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
@@ -28,7 +28,7 @@ const IORING_SETUP_CQSIZE = 1 << 3, IORING_SETUP_CLAMP = 1 << 4, IORING_SETUP_SU
 const IORING_SETUP_SINGLE_ISSUER = 1 << 12, IORING_SETUP_DEFER_TASKRUN = 1 << 13;
 const IORING_OFF_SQES = 0x10000000;
 const IORING_ENTER_GETEVENTS = 1, IORING_ENTER_EXT_ARG = 8;
-const ENOSYS = 38, EPERM = 1, EBUSY = 16, ETIME = 62;
+const EBUSY = 16, ETIME = 62;
 
 const SYS_io_uring_setup = 425, SYS_io_uring_enter = 426;
 const cSetup = cFunction("syscall", "int", "int", "pointer");
@@ -212,11 +212,11 @@ function putAddress(ints: Int32Array<ArrayBuffer>, at: number, address: number):
 /** Why the kernel does not let this process use io_uring, given what `new Ring` has thrown. */
 export function explainRefusal(error: Error & { code?: string }): unknown {
   const kernel = release();
-  if (error.code === errorName(-ENOSYS)) {
+  if (error.code === "ENOSYS") {
     return `this kernel (${kernel}) has been built without it, is older than 5.1, or a seccomp profile hides it`;
   }
-  if (error.code === errorName(-EINVAL)) return `Linux 6.1 or later is needed, this is ${kernel}`;
-  if (error.code !== errorName(-EPERM)) return error;
+  if (error.code === "EINVAL") return `Linux 6.1 or later is needed, this is ${kernel}`;
+  if (error.code !== "EPERM") return error;
   let setting = "0";
   try {
     setting = readFileSync("/proc/sys/kernel/io_uring_disabled", "utf8").trim();

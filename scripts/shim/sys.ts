@@ -32,11 +32,6 @@ export const EINTR = 4,
   EINPROGRESS = 115,
   ECANCELED = 125;
 
-/** The name of what a call returned, such as `EMFILE` for -24; see errno(3). */
-export function errorName(returned: number): string {
-  return util.getSystemErrorName(returned);
-}
-
 /** What a call returned as an error, with its name in `code`, to be thrown or shown. */
 export function systemError(returned: number): Error & { code: string } {
   const code = util.getSystemErrorName(returned);
