@@ -402,7 +402,7 @@ export class Slow extends Error {}
 
 /**
  * Registers a test, with more time than Bun's five seconds. A failure is printed when it happens, and not only at the
- * end. What was too slow is tried again, three times in all.
+ * end. What was too slow is tried again, five times in all.
  */
 export function check(title: string, body: (t: TestContext) => void | Promise<void>): void {
   test(title, { timeout: 180_000 }, async (t) => {
@@ -410,7 +410,7 @@ export function check(title: string, body: (t: TestContext) => void | Promise<vo
       try {
         return await body(t);
       } catch (error) {
-        if (error instanceof Slow && attempt < 3) continue;
+        if (error instanceof Slow && attempt < 5) continue;
         console.error(`${title}: ${(error as Error).message}`);
         throw error;
       }
