@@ -187,7 +187,7 @@ export class Script {
   }
 
   /** Waits for a line of output that matches, and returns it; fails after `seconds`. */
-  async line(pattern: RegExp, seconds = 10): Promise<string> {
+  async line(pattern: RegExp, seconds = 20): Promise<string> {
     let gone = false;
     this.exited.then(() => {
       gone = true;
@@ -207,7 +207,7 @@ export class Script {
   }
 
   /** Waits until as many lines match, and returns them; fails after `seconds`. */
-  async count(pattern: RegExp, least: number, seconds = 10): Promise<string[]> {
+  async count(pattern: RegExp, least: number, seconds = 20): Promise<string[]> {
     if (!await until(() => this.lines(pattern).length >= least, seconds)) {
       raise(`${this.lines(pattern).length} instead of ${least} lines match ${pattern}`);
     }
@@ -215,7 +215,7 @@ export class Script {
   }
 
   /** Waits until every connection that was accepted has been closed, and says why each was: see `reasons`. */
-  async allClosed(seconds = 10): Promise<Map<number, string>> {
+  async allClosed(seconds = 20): Promise<Map<number, string>> {
     const count = (event: string) => this.output.filter((line) => eventOf(line)[1] === event).length;
     await until(() => count("close") >= count("accept"), seconds);
     return this.reasons();
@@ -335,7 +335,7 @@ export class Pipe {
   }
 
   /** Reads until a line matches, and returns the match; fails after `seconds`. */
-  async line(pattern: RegExp, seconds = 10): Promise<RegExpExecArray> {
+  async line(pattern: RegExp, seconds = 20): Promise<RegExpExecArray> {
     const multiline = new RegExp(pattern.source, "m");
     await until(() => {
       this.read();
@@ -423,7 +423,7 @@ export function sleep(milliseconds: number): Promise<void> {
 }
 
 /** Waits until `condition` holds, for at most `seconds`, and says whether it does. */
-export async function until(condition: () => boolean, seconds = 10): Promise<boolean> {
+export async function until(condition: () => boolean, seconds = 20): Promise<boolean> {
   for (const end = Date.now() + seconds * 1000; Date.now() < end; await sleep(20)) {
     if (condition()) return true;
   }
@@ -542,7 +542,7 @@ export class Client {
   }
 
   /** Waits for `length` bytes and takes them; fails if they don't come within `seconds`, or the connection ends. */
-  async receive(length: number, seconds = 10): Promise<Uint8Array> {
+  async receive(length: number, seconds = 20): Promise<Uint8Array> {
     await this.#wait(() => this.received >= length, seconds);
     const all = new Uint8Array(Buffer.concat(this.#chunks));
     if (all.length < length) throw new Error(`${all.length} of ${length} bytes came, ended: ${this.ended}`);
@@ -552,14 +552,14 @@ export class Client {
   }
 
   /** Sends, and says whether exactly that comes back within `seconds`. */
-  async echo(data: string | Uint8Array, seconds = 10): Promise<boolean> {
+  async echo(data: string | Uint8Array, seconds = 20): Promise<boolean> {
     const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
     this.send(bytes);
     return Buffer.compare(await this.receive(bytes.length, seconds), bytes) === 0;
   }
 
   /** Waits until the connection has ended, and returns how: see `ended`. */
-  async end(seconds = 10): Promise<string | null> {
+  async end(seconds = 20): Promise<string | null> {
     await this.#wait(() => this.ended !== null, seconds);
     return this.ended;
   }

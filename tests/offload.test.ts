@@ -19,15 +19,13 @@ testModel("offload.ts", (runtime: Runtime) => {
         await server.line(/ w-\d work #1 1500 ms/);
         two.send("hello");
         await server.line(/ w-\d work #2 1500 ms/);
-        const before = performance.now();
-        assert(await three.echo("light"));
-        const time = performance.now() - before;
-        if (time > 700) throw new Slow(`${time.toFixed()} ms for a light message`);
-        assert(server.lines(/ send #[12]/).length === 0, "the heavy ones are still computed");
+        assert(await three.echo("light", 60));
+        // A loop that computes itself would be as late every time.
+        if (server.lines(/ send #[12]/).length > 0) throw new Slow("the heavy ones were computed first");
         // A light one behind a heavy one of the same client has to wait.
         one.send("light");
-        assertEquals(new TextDecoder().decode(await one.receive(10, 20)), "hellolight");
-        await two.receive(5, 20);
+        assertEquals(new TextDecoder().decode(await one.receive(10, 60)), "hellolight");
+        await two.receive(5, 60);
         for (const client of clients) client.close();
       }),
   );
