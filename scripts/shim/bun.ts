@@ -5,7 +5,7 @@ import { outOfDescriptors } from "./descriptors.ts";
 import { log, open } from "./program.ts";
 import type { Address } from "./socket.ts";
 import type * as api from "./socket.ts";
-import { Queue, Stream } from "./stream.ts";
+import { Backlog, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 export function listen({ host, port }: Address): Promise<Server> {
@@ -39,7 +39,7 @@ function handlersFor(opened: (socket: Bun.Socket<Connection>) => void): Bun.Sock
 export class Server implements api.Server {
   readonly port: number;
   #listener: Bun.TCPSocketListener<Connection>;
-  #accepted = new Queue<Connection>();
+  #accepted = new Backlog<Connection>();
 
   /** Bun's types don't know `reusePort`. */
   constructor(where: { hostname: string; port: number; reusePort?: boolean }) {
@@ -54,7 +54,7 @@ export class Server implements api.Server {
 
   /** Waits for the next connection. */
   accept(): Promise<Connection> {
-    return new Promise((resolve, reject) => this.#accepted.take(resolve, reject));
+    return this.#accepted.take();
   }
 
   close(): void {

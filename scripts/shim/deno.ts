@@ -66,53 +66,44 @@ export class Connection implements api.Connection {
   }
 
   /** Waits for bytes; an empty array is the end of the stream. */
-  recv(): Promise<Uint8Array> {
+  async recv(): Promise<Uint8Array> {
     this.silence = 0;
-    return this.#conn.read(this.#buffer).then(this.#received, this.#failed);
+    try {
+      const length = await this.#conn.read(this.#buffer);
+      this.silence = 0;
+      this.#ended = length === null;
+      return this.#buffer.subarray(0, length ?? 0);
+    } catch (error) {
+      throw this.abort(error);
+    }
   }
 
   recvThen(received: (data: Uint8Array) => void, failed: (error: unknown) => void): void {
     this.recv().then(received, failed);
   }
 
-  #received = (length: number | null): Uint8Array => {
-    this.silence = 0;
-    if (length === null) this.#ended = true;
-    return this.#buffer.subarray(0, length ?? 0);
-  };
-
-  #failed = (error: unknown): never => {
-    this.abort(error);
-    throw this.#failure;
-  };
-
   /** Sends all of `data`: one write may take only a part of it. */
   async send(data: Uint8Array): Promise<void> {
-    while (data.length > 0) {
-      data = data.subarray(await this.#conn.write(data).catch(this.#failed));
-      this.silence = 0;
+    try {
+      while (data.length > 0) {
+        data = data.subarray(await this.#conn.write(data));
+        this.silence = 0;
+      }
+    } catch (error) {
+      throw this.abort(error);
     }
   }
 
   sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
-    this.#conn.write(data).then(
-      (length) => {
-        this.silence = 0;
-        if (length < data.length) this.sendThen(data.subarray(length), sent, failed);
-        else sent();
-      },
-      (error) => {
-        this.abort(error);
-        failed(this.#failure);
-      },
-    );
+    this.send(data).then(sent, failed);
   }
 
   /** The connection has failed, or is to end: whoever waits, for reading or for writing, learns `why`. */
-  abort(why: unknown): void {
+  abort(why: unknown): unknown {
     this.#failure ??= why;
     // Ends a read and a write that are going on.
     this.#destroy();
+    return this.#failure;
   }
 
   /** Closes the connection. What the client still sends is read and dropped for a while: nothing is lost that was sent. */

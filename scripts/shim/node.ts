@@ -6,7 +6,7 @@ import { log } from "./program.ts";
 import { outOfDescriptors } from "./descriptors.ts";
 import type { Address } from "./socket.ts";
 import type * as api from "./socket.ts";
-import { Queue, Stream } from "./stream.ts";
+import { Backlog, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 export function listen({ host, port }: Address, reusePort = false): Promise<Server> {
@@ -38,7 +38,7 @@ export function connect({ host, port }: Address): Promise<Connection> {
 export class Server implements api.Server {
   readonly port: number;
   #listener: net.Server;
-  #accepted = new Queue<Connection>();
+  #accepted = new Backlog<Connection>();
   #watch: ReturnType<typeof setInterval> | undefined;
 
   constructor(listener: net.Server) {
@@ -50,7 +50,7 @@ export class Server implements api.Server {
 
   /** Waits for the next connection. */
   accept(): Promise<Connection> {
-    return new Promise((resolve, reject) => this.#accepted.take(resolve, reject));
+    return this.#accepted.take();
   }
 
   close(): void {

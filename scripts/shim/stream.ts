@@ -5,48 +5,32 @@ import { setTimeout } from "node:timers";
 import { formatAddress, nextNumber, open } from "./program.ts";
 import { LINGER } from "./socket.ts";
 
-/** A queue that can be waited for. */
-export class Queue<T extends object> {
-  #items: T[] = [];
-  #failure: unknown = null;
-  #taker: ((item: T) => void) | null = null;
-  #failed: ((error: unknown) => void) | null = null;
+/** What the runtime has accepted, until it is asked for. */
+export class Backlog<T> {
+  #waiting: T[] = [];
+  #taker: ((connection: T) => void) | null = null;
 
-  get length(): number {
-    return this.#items.length;
+  push(connection: T): void {
+    if (!this.#taker) return void this.#waiting.push(connection);
+    this.#taker(connection);
+    this.#taker = null;
   }
 
-  push(item: T): void {
-    const taker = this.#taker;
-    this.#taker = null;
-    if (taker) taker(item);
-    else this.#items.push(item);
+  take(): Promise<T> {
+    return new Promise((resolve) => this.#waiting.length > 0 ? resolve(this.#waiting.shift()!) : this.#taker = resolve);
   }
 
   /** Takes out what nobody has asked for. */
   clear(): T[] {
-    return this.#items.splice(0);
-  }
-
-  /** Nothing more will come, because of `error`. */
-  fail(error: unknown): void {
-    this.#failure ??= error;
-    if (this.#taker) this.#failed!(error);
-    this.#taker = null;
-  }
-
-  /** Has the next item handed to `taker`, at once if there is one. */
-  take(taker: (item: T) => void, failed: (error: unknown) => void): void {
-    const item = this.#items.shift();
-    if (item) return taker(item);
-    if (this.#failure) return failed(this.#failure);
-    this.#taker = taker;
-    this.#failed = failed;
+    return this.#waiting.splice(0);
   }
 }
 
 /** So many pieces may wait for `recv`. With more, the socket is not read from, and the client has to wait. */
-const QUEUE_LENGTH = 8;
+const MOST = 8;
+const END = new Uint8Array(0);
+
+type Failed = (error: unknown) => void;
 
 /** A connected socket. The runtime calls `arrived`, `finished`, `drained` and `abort`. */
 export abstract class Stream {
@@ -58,9 +42,10 @@ export abstract class Stream {
   /** Whether the kernel takes no more bytes. */
   protected blocked = false;
   #socket: { pause(): void; resume(): void };
-  #received = new Queue<Uint8Array>();
-  /** Who waits until the kernel takes bytes again. */
-  #sender: { sent(): void; failed(error: unknown): void } | null = null;
+  #arrived: Uint8Array[] = [];
+  /** Who waits for bytes, and who until the kernel takes bytes again. */
+  #receiver: { received(data: Uint8Array): void; failed: Failed } | null = null;
+  #sender: { sent(): void; failed: Failed } | null = null;
   #failure: unknown = null;
   #closed = false;
 
@@ -73,13 +58,16 @@ export abstract class Stream {
   arrived(data: Uint8Array): void {
     if (this.#closed) return;
     if (this.silence > 0) this.silence = 0;
-    this.#received.push(data);
-    if (this.#received.length === QUEUE_LENGTH) this.#socket.pause();
+    const receiver = this.#receiver;
+    this.#receiver = null;
+    if (receiver) receiver.received(data);
+    else if (this.#arrived.push(data) === MOST) this.#socket.pause();
   }
 
   finished(): void {
     this.ended = true;
-    this.#received.push(new Uint8Array(0));
+    this.#receiver?.received(END);
+    this.#receiver = null;
   }
 
   drained(): void {
@@ -91,11 +79,10 @@ export abstract class Stream {
   }
 
   /** The connection has failed, or is to end: whoever waits, for reading or for writing, learns `why`. */
-  abort(why: Error): void {
+  abort(why: unknown): void {
     this.#failure ??= why;
-    this.#received.fail(why);
-    this.#sender?.failed(why);
-    this.#sender = null;
+    for (const waiting of [this.#receiver, this.#sender]) waiting?.failed(why);
+    this.#receiver = this.#sender = null;
   }
 
   /** Waits for bytes; an empty array is the end of the stream. */
@@ -103,10 +90,14 @@ export abstract class Stream {
     return new Promise((resolve, reject) => this.recvThen(resolve, reject));
   }
 
-  recvThen(received: (data: Uint8Array) => void, failed: (error: unknown) => void): void {
+  recvThen(received: (data: Uint8Array) => void, failed: Failed): void {
     this.silence = 0;
-    if (this.#received.length === QUEUE_LENGTH) this.#socket.resume();
-    this.#received.take(received, failed);
+    if (this.#arrived.length === MOST) this.#socket.resume();
+    const data = this.#arrived.shift();
+    if (data) received(data);
+    else if (this.#failure) failed(this.#failure);
+    else if (this.ended) received(END);
+    else this.#receiver = { received, failed };
   }
 
   /** Sends all of `data`, however long that takes. */
@@ -114,9 +105,8 @@ export abstract class Stream {
     return new Promise((resolve, reject) => this.sendThen(data, resolve, reject));
   }
 
-  sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
-    if (this.#failure) return failed(this.#failure);
-    const length = this.write(data);
+  sendThen(data: Uint8Array, sent: () => void, failed: Failed): void {
+    const length = this.#failure ? 0 : this.write(data);
     if (this.#failure) return failed(this.#failure);
     if (!this.blocked) return sent();
     this.#sender = { sent: () => this.sendThen(data.subarray(length), sent, failed), failed };
