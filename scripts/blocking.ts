@@ -22,13 +22,12 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { URL } from "node:url";
-import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { outOfDescriptors } from "./shim/descriptors.ts";
+import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { fail, formatAddress, heartbeat, log, messages, nextNumber, onStop, parseOptions } from "./shim/program.ts";
 import { ready, serverOptions, threadSettings } from "./shim/program.ts";
 import { LINGER } from "./shim/socket.ts";
 import * as sys from "./shim/sys.ts";
+import { keepWorker } from "./shim/worker.ts";
 
 const options = parseOptions(
   "Blocking I/O: the eight steps as system calls, for one client after another.",
@@ -85,7 +84,11 @@ async function main(): Promise<void> {
   // One after the other: a runtime may not like to load the C library in several threads at once.
   for (let i = 1; i <= options.threads; i++) {
     try {
-      await startThread(`t-${i}`, { listener, shared, place: 1 + i });
+      const work = { listener, shared, place: 1 + i };
+      await keepWorker(import.meta.url, () => ({ ...threadSettings(`t-${i}`), ...work }), () => () => {
+        const fd = Atomics.exchange(shared, work.place, -1);
+        if (fd >= 0) sys.close(fd);
+      });
     } catch (error) {
       if (i === 1) fail("cannot start a thread", error);
       return log("error", 0, `${i - 1} of ${options.threads} threads serve, there are no more:`, error);
@@ -111,30 +114,6 @@ async function createListener(): Promise<{ listener: number; port: number }> {
   sys.must(sys.listen(listener, 4096));
   sys.must(sys.getsockname(listener, address));
   return { listener, port: sys.portOf(address) };
-}
-
-/** Starts a thread. Throws if it can't be had. */
-async function startThread(name: string, work: Work): Promise<void> {
-  const error = outOfDescriptors(16);
-  if (error) throw error;
-  const worker = new Worker(new URL(import.meta.url), { name, workerData: { ...threadSettings(name), ...work } });
-  let failure: unknown;
-  worker.on("error", (error: unknown) => failure = error);
-  const ended = new Promise<never>((_, reject) =>
-    worker.once("exit", (code: number) => reject(failure ?? new Error(`it ended with exit code ${code}`)))
-  );
-  await Promise.race([ended, new Promise((resolve) => worker.once("message", resolve))]);
-  ended.catch((error) => replaceThread(name, work, error));
-}
-
-/** Another thread in the place of one that has died. It may be that there is no room for it yet. */
-async function replaceThread(name: string, work: Work, error: unknown): Promise<void> {
-  if (Atomics.load(work.shared, 0) === 1) return;
-  log("error", 0, `thread ${name}:`, error);
-  const fd = Atomics.exchange(work.shared, work.place, -1);
-  if (fd >= 0) sys.close(fd);
-  await sleep(TIMEOUT);
-  await startThread(name, work).catch((error) => replaceThread(name, work, error));
 }
 
 /** Serves one client after another, until the listening socket is shut down. */

@@ -25,12 +25,11 @@
  */
 
 import { availableParallelism } from "node:os";
-import { URL } from "node:url";
 import { isMainThread, parentPort, Worker } from "node:worker_threads";
-import { outOfDescriptors } from "./shim/descriptors.ts";
 import { burn, fail, formatAddress, heartbeat, isLight, list, log, messages, onStop } from "./shim/program.ts";
 import { parseOptions, ready, serverOptions, threadSettings, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
+import { keepWorker } from "./shim/worker.ts";
 
 const options = parseOptions(
   "An event loop for the clients, and threads that compute for it. Each message goes to a thread, but one that begins \
@@ -188,42 +187,21 @@ function excuse(): void {
 
 // ---------------------------------------------------------------- the workers
 
-/** Starts a worker, and waits until it runs. If it dies later on, there will be another in its place. */
-async function start(): Promise<void> {
-  const name = `w-${++started}`;
-  // Also for what the thread itself needs: a runtime may end the process if it can't have it.
-  const error = outOfDescriptors(16);
-  if (error) throw error;
-  const worker = new Worker(new URL(import.meta.url), { name, workerData: threadSettings(name) });
-  const computer: Computer = { name, worker, job: null }, running = defer<void>();
-  let failure: unknown;
-  worker.once("message", () => {
+/** Starts a worker, and waits until it runs. When it dies there will be another in its place. */
+function start(): Promise<void> {
+  return keepWorker(import.meta.url, () => threadSettings(`w-${++started}`), (worker, { name }) => {
+    const computer: Computer = { name, worker, job: null };
     computers.add(computer);
-    running.resolve();
     worker.on("message", (data: Uint8Array) => {
       computer.job!.reply.resolve(data);
       computer.job = null;
       handOut();
     });
     handOut();
-  });
-  worker.on("error", (error: unknown) => failure = error);
-  worker.on("exit", (code: number) => {
-    failure ??= new Error(`it ended with exit code ${code}`);
-    if (!computers.delete(computer)) return running.reject(failure);
-    const { job } = computer;
-    log("error", job?.connection.id ?? 0, `worker ${name} has died:`, failure);
-    if (job) drop(job, new Error("its worker died"));
-    replace();
-  });
-  await running.promise;
-}
-
-function replace(): void {
-  // It may be that there is no room for it yet.
-  start().catch((error) => {
-    log("error", 0, "a worker could not be replaced:", error);
-    setTimeout(replace, 1000);
+    return () => {
+      computers.delete(computer);
+      if (computer.job) drop(computer.job, new Error("its worker died"));
+    };
   });
 }
 

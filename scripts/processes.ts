@@ -32,7 +32,7 @@ import { fileURLToPath } from "node:url";
 import { outOfDescriptors } from "./shim/descriptors.ts";
 import { explain, fail, formatAddress, heartbeat, joinParent, list, log, logWait } from "./shim/program.ts";
 import { messages, nextNumber, onStop, parseOptions, process, ready, serverOptions } from "./shim/program.ts";
-import { threadSettings } from "./shim/program.ts";
+import { stopping, threadSettings } from "./shim/program.ts";
 import { LINGER } from "./shim/socket.ts";
 import * as sys from "./shim/sys.ts";
 
@@ -70,7 +70,7 @@ interface Child {
 }
 
 const children = new Map<number, Child>(), most = options["max-processes"];
-let exhausted = false, stopping = false;
+let exhausted = false;
 
 /** A process that may not read its environment is no child: children have all permissions. */
 function environment(): Record<string, string | undefined> {
@@ -219,7 +219,6 @@ function memoryOf(pid: number): string {
 
 /** Ends the children, and waits for that: the next server may want their memory. */
 async function stop(): Promise<void> {
-  stopping = true;
   for (const id of children.keys()) log("close", id, "the server stops");
   // Other programs may want to do something about the first signal; the second one none survives.
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {

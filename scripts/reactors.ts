@@ -26,13 +26,12 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { URL } from "node:url";
-import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { type Client, Clients, READ, WRITE } from "./shim/clients.ts";
-import { outOfDescriptors } from "./shim/descriptors.ts";
 import { fail, formatAddress, heartbeat, log, logWait, messages, onStop, parseOptions, ready } from "./shim/program.ts";
-import { serverOptions, type ThreadSettings, threadSettings, usageError } from "./shim/program.ts";
+import { serverOptions, stopping, type ThreadSettings, threadSettings, usageError } from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
+import { keepWorker } from "./shim/worker.ts";
 
 const options = parseOptions(
   "Several reactors: one thread accepts, and gives each client to one of several event loops.",
@@ -67,9 +66,7 @@ async function main(): Promise<void> {
   const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
     .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
   const loops: Loop[] = [];
-  let stopping = false;
   onStop(async () => {
-    stopping = true;
     sys.shutdown(listener, sys.SHUT_RDWR);
     for (const { epoll } of loops) sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, listener, READ);
     for (let i = 0; i < 25 && loops.some(({ counts }) => Atomics.load(counts, OPEN) > 0); i++) await sleep(20);
@@ -78,8 +75,11 @@ async function main(): Promise<void> {
   for (let i = 1; i <= options.workers; i++) {
     const name = `loop-${i}`, epoll = sys.epoll_create1(0), counts = new Int32Array(new SharedArrayBuffer(12));
     if (epoll < 0) fail(`cannot start ${name}`, sys.systemError(epoll));
-    loops.push({ ...threadSettings(name), epoll, listener, counts });
-    await start(loops[i - 1]).catch((error) => fail(`cannot start ${name}`, error));
+    const loop: Loop = { ...threadSettings(name), epoll, listener, counts };
+    loops.push(loop);
+    // Returns when the loop waits for events.
+    await keepWorker(import.meta.url, () => loop, () => () => closeClients(loop))
+      .catch((error) => fail(`cannot start ${name}`, error));
   }
   ready(options.host, port);
   heartbeat("loop", 5, describe);
@@ -112,39 +112,6 @@ async function main(): Promise<void> {
     Atomics.add(counts, GIVEN, 1);
     Atomics.add(counts, OPEN, 1);
     sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, WRITE, id));
-  }
-
-  /** Starts the thread of a loop, and returns when it waits for events. */
-  async function start(loop: Loop): Promise<void> {
-    // Also for what the thread itself needs: a runtime may end the process if it can't have it.
-    const error = outOfDescriptors(16);
-    if (error) throw error;
-    const worker = new Worker(new URL(import.meta.url), { name: loop.name, workerData: loop });
-    let failure: unknown;
-    worker.on("error", (error: unknown) => failure = error);
-    await new Promise<void>((resolve, reject) => {
-      let started = false;
-      worker.once("message", () => {
-        started = true;
-        resolve();
-      });
-      worker.once("exit", (code: number) => {
-        failure ??= new Error(`it ended with exit code ${code}`);
-        if (!started) return reject(failure);
-        if (stopping) return;
-        log("error", 0, `${loop.name} has died:`, failure);
-        closeClients(loop);
-        replace(loop);
-      });
-    });
-  }
-
-  /** Another thread for a loop whose own has died. It may be that there is no room for it yet. */
-  function replace(loop: Loop): void {
-    start(loop).catch((error) => {
-      log("error", 0, `${loop.name}:`, error);
-      setTimeout(() => replace(loop), 1000);
-    });
   }
 }
 

@@ -19,12 +19,11 @@
  */
 
 import { availableParallelism } from "node:os";
-import { URL } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { outOfDescriptors } from "./shim/descriptors.ts";
 import { burn, closeAll, fail, formatAddress, heartbeat, log, onStop, parseOptions, process } from "./shim/program.ts";
 import { messages, ready, serverOptions, type ThreadSettings, threadSettings, work } from "./shim/program.ts";
 import { type Connection, listen, listenReusePort } from "./shim/shim.ts";
+import { keepWorker } from "./shim/worker.ts";
 
 const options = parseOptions(
   "An event loop per core, each with its own listening socket on the same port (SO_REUSEPORT).",
@@ -51,13 +50,14 @@ async function main(): Promise<void> {
   if (process.platform !== "linux") fail("SO_REUSEPORT", `it spreads connections on Linux, not on ${process.platform}`);
   const loops = new Map<Worker, LoopData>();
   let { port } = options;
-  let started = 0;
+  let started = 0, serving = false;
 
   const cannotListen = (error: unknown) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error);
   // Another process could share the port with this one: a socket without the option makes sure that none does.
   (await listen(options).catch(cannotListen)).close();
   for (let i = 0; i < options.workers; i++) await start().catch(cannotListen);
   ready(options.host, port);
+  serving = true;
   for (const worker of loops.keys()) worker.postMessage("serve");
   heartbeat("loop", 5, describe);
   onStop(async () => {
@@ -66,37 +66,17 @@ async function main(): Promise<void> {
   });
 
   /** Starts a loop, and returns when it listens. It accepts when it is told to serve. */
-  async function start(): Promise<Worker> {
-    const name = `loop-${++started}`;
-    // Also for what the thread itself needs: a runtime may end the process if it can't have it.
-    const error = outOfDescriptors(16);
-    if (error) throw error;
-    const data: LoopData = { ...threadSettings(name), port, counts: new Int32Array(new SharedArrayBuffer(12)) };
-    const worker = new Worker(new URL(import.meta.url), { name, workerData: data });
-    let failure: unknown;
-    worker.on("error", (error: unknown) => failure = error);
-    return await new Promise((resolve, reject) => {
-      worker.on("message", (message: number | "stopped") => {
-        if (message === "stopped") return loops.delete(worker);
-        // If the system chose the first one's port, the others get that too.
-        port = message;
-        loops.set(worker, data);
-        resolve(worker);
-      });
-      worker.on("exit", (code: number) => {
-        failure ??= new Error(`it ended with exit code ${code}`);
-        if (!loops.delete(worker)) return reject(failure);
-        log("error", 0, `${name} has died:`, failure);
-        replace();
-      });
-    });
-  }
-
-  /** Another loop in the place of one that has died. It may be that there is no room for it yet. */
-  function replace(): void {
-    start().then((worker) => worker.postMessage("serve"), (error) => {
-      log("error", 0, `loop-${started}:`, error);
-      setTimeout(replace, 1000);
+  function start(): Promise<void> {
+    const settings = (): LoopData => {
+      return { ...threadSettings(`loop-${++started}`), port, counts: new Int32Array(new SharedArrayBuffer(12)) };
+    };
+    return keepWorker(import.meta.url, settings, (worker, data, bound) => {
+      // If the system chose the first one's port, the others get that too.
+      port = bound as number;
+      loops.set(worker, data);
+      if (serving) worker.postMessage("serve");
+      worker.on("message", () => loops.delete(worker));
+      return () => loops.delete(worker);
     });
   }
 

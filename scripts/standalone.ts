@@ -48,7 +48,7 @@ const has = (word: RegExp) => word.test(source), blocks = runtime !== "deno" && 
 /** The endings of names in plain.ts that are to be taken instead of those without. */
 const endings = [
   has(/isMainThread/) ? blocks ? "AtOnce" : "OfThread" : has(/joinParent/) ? "OfChild" : "-",
-  ...[has(/new Worker\(/) ? "Shared" : "-", has(/isLight/) ? "Heavy" : "-"],
+  ...[has(/keepWorker/) ? "Shared" : "-", has(/isLight/) ? "Heavy" : "-"],
 ].join("|");
 /** Deno's own sockets can't share a port, and deno.ts has those of node.ts for that. */
 const adapter = runtime === "deno" && has(/listenReusePort/) ? "node.ts" : `${runtime}.ts`;

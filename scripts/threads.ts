@@ -22,6 +22,7 @@ import { burn, fail, formatAddress, heartbeat, list, log, parseOptions, process 
 import { messages, ready, serverOptions, work } from "./shim/program.ts";
 import { listen } from "./shim/shim.ts";
 import { type BlockingConnection, CurrentThread, Line, Threads } from "./shim/thread.ts";
+import { outOfThreads } from "./shim/worker.ts";
 
 const options = parseOptions(
   "A thread per connection: each client has a thread of its own, which blocks in recv.",
@@ -58,7 +59,7 @@ async function main(): Promise<void> {
   /** Why there can't be another thread beside those that run and `more`. Without any, waiting would not help. */
   function noneLeft(more = 0): string {
     if (threads.size + more >= most) return `${most} threads are the most`;
-    return threads.size > 0 && threads.outOfDescriptors() ? "no descriptors are left for another thread" : "";
+    return threads.size > 0 && outOfThreads() ? "no descriptors are left for another thread" : "";
   }
 
   /** A thread for each client in line, one after the other, as far as there can be more. */

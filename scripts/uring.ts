@@ -22,7 +22,7 @@
  */
 
 import { type Closable, closeAll, fail, formatAddress, log, logWait, messages, nextNumber } from "./shim/program.ts";
-import { onStop, open, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import { onStop, open, parseOptions, ready, serverOptions, stopping } from "./shim/program.ts";
 import { explainRefusal, Ring } from "./shim/ring.ts";
 import { LINGER } from "./shim/socket.ts";
 import * as sys from "./shim/sys.ts";
@@ -59,7 +59,7 @@ const clients: (Client | undefined)[] = [undefined], free: number[] = [];
 const blocks: sys.Memory[] = [];
 const peer = sys.socketAddress();
 const ring = openRing();
-let listener = -1, asking = false, exhausted = false, stopping = false;
+let listener = -1, asking = false, exhausted = false;
 
 async function main(): Promise<void> {
   // create, bind, listen
@@ -67,7 +67,6 @@ async function main(): Promise<void> {
     .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
   listener = opened.fd;
   onStop(async () => {
-    stopping = true;
     sys.shutdown(listener, sys.SHUT_RDWR);
     await closeAll();
     // Every request comes to its end, with what it had or as an error, before the process does.

@@ -379,8 +379,12 @@ export function onStop(hook: () => unknown): void {
   hooks.push(hook);
 }
 
+/** Whether this process is about to end. */
+export let stopping = false;
+
 /** Ends every connection, and then the process, with exit code 0. */
 async function stop(signal: string): Promise<void> {
+  stopping = true;
   log("stop", 0, signal);
   await Promise.all(hooks.map((hook) => hook()));
   await closeAll();

@@ -10,11 +10,10 @@
  * inbox and outbox are what a socket's two buffers are in the kernel; ringing the bell is the system call.
  */
 
-import { URL } from "node:url";
-import { Worker, workerData } from "node:worker_threads";
-import { outOfDescriptors } from "./descriptors.ts";
+import { workerData } from "node:worker_threads";
 import { errorCode, log, onStop, type ThreadSettings, threadSettings } from "./program.ts";
 import type { Connection } from "./socket.ts";
+import { startWorker } from "./worker.ts";
 
 /** How many bytes fit into an inbox, or an outbox. */
 const BOX = 65_536;
@@ -218,9 +217,6 @@ export class Line {
   }
 }
 
-/** The descriptors to be had before a thread is started: it needs up to 7, and some more while it loads its code. */
-const THREAD_DESCRIPTORS = 16;
-
 /** The threads that a script has started, all of which ring the same bell. */
 export class Threads {
   #script: string;
@@ -247,18 +243,11 @@ export class Threads {
    * EMFILE when no descriptors are left for it (in which case a runtime may end the process, if it got that far).
    */
   async start(name: string): Promise<Thread> {
-    const error = this.outOfDescriptors();
-    if (error) throw error;
     const thread = new Thread(this.#script, { ...threadSettings(name), memory: Mailbox.allocate(), bell: this.#bell });
     this.#threads.add(thread);
     thread.ended.then(() => this.#threads.delete(thread));
     await thread.started;
     return thread;
-  }
-
-  /** Why another thread could not be started now, or `undefined` if it could. */
-  outOfDescriptors(): unknown {
-    return outOfDescriptors(THREAD_DESCRIPTORS);
   }
 
   /** Serves all that have rung, and sleeps until the bell is rung again. */
@@ -291,19 +280,9 @@ export class Thread {
   constructor(script: string, data: ThreadData) {
     this.name = data.name;
     this.#mailbox = new Mailbox(data.memory);
-    const worker = new Worker(new URL(script), { name: data.name, workerData: data });
-    let failure: unknown;
-    worker.on("error", (error: unknown) => failure = error);
-    this.ended = new Promise((resolve) => {
-      worker.on("exit", (code: number) => {
-        this.#hangUp(failure ?? new Error(`it ended with exit code ${code}`));
-        resolve();
-      });
-    });
-    this.started = new Promise((resolve, reject) => {
-      this.#onStarted = resolve;
-      this.ended.then(() => reject(failure ?? new Error("it ended at once")));
-    });
+    const { ended } = startWorker(script, data);
+    this.ended = ended.catch((error) => this.#hangUp(error));
+    this.started = Promise.race([ended, new Promise<void>((resolve) => this.#onStarted = resolve)]);
   }
 
   /** Has the thread serve a connection. Resolves when the thread has closed it; rejects if it has died, which closes it. */

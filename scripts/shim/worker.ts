@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+/** Threads that run the script which starts them: Workers, which the runtime may not be able to give, and which may die. */
+
+import { setTimeout } from "node:timers";
+import { URL } from "node:url";
+import { Worker } from "node:worker_threads";
+import { outOfDescriptors } from "./descriptors.ts";
+import { log, stopping, type ThreadSettings } from "./program.ts";
+
+/** The descriptors to be had before a thread is started: it needs up to 7, and some more while it loads its code. */
+const DESCRIPTORS = 16;
+
+/** Why another thread could not be started now, or `undefined` if it could. */
+export function outOfThreads(): unknown {
+  return outOfDescriptors(DESCRIPTORS);
+}
+
+/**
+ * Starts a thread, which runs `script` (a module's `import.meta.url`) and has `data` as its workerData. `ended` rejects
+ * when the thread ends. Throws if it can't be had, such as EMFILE: a runtime may end the process if it got that far.
+ */
+export function startWorker(script: string, data: ThreadSettings): { worker: Worker; ended: Promise<never> } {
+  const error = outOfThreads();
+  if (error) throw error;
+  const worker = new Worker(new URL(script), { name: data.name, workerData: data });
+  let failure: unknown;
+  worker.on("error", (error: unknown) => failure = error);
+  const ended = new Promise<never>((_, reject) => {
+    worker.on("exit", (code: number) => reject(failure ?? new Error(`it ended with exit code ${code}`)));
+  });
+  return { worker, ended };
+}
+
+/**
+ * Starts a thread and waits for its first message, with which `started` is called. When the thread dies, what that has
+ * returned is called, and another thread started in its place. Throws if the first one can't be had.
+ */
+export async function keepWorker<Data extends ThreadSettings>(
+  script: string,
+  settings: () => Data,
+  started: (worker: Worker, data: Data, message: unknown) => () => void,
+): Promise<void> {
+  const data = settings(), { worker, ended } = startWorker(script, data);
+  const first = new Promise((resolve) => worker.once("message", resolve));
+  const died = started(worker, data, await Promise.race([ended, first]));
+  ended.catch((error) => {
+    if (stopping) return;
+    log("error", 0, `thread ${data.name} has died:`, error);
+    died();
+    replace();
+  });
+
+  function replace(): void {
+    keepWorker(script, settings, started).catch((error) => {
+      log("error", 0, "a thread could not be replaced:", error);
+      // There may be room for it later.
+      setTimeout(replace, 1000);
+    });
+  }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+/** A thread that dies costs its own client and no other, and another takes its place. */
+
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import * as path from "node:path";
+import { assert, assertEquals } from "./assert.ts";
+import { check, Client, hasFFI, linux, project, runtimes, serve, sleep, temporaryFolder } from "./harness.ts";
+
+/** The scripts, whose threads die of a message that begins with `!`; in offload.ts, of any that is computed. */
+function makeMortal(): string {
+  const folder = path.join(temporaryFolder(), "scripts"), program = path.join(folder, "shim", "program.ts");
+  cpSync(path.join(project, "scripts"), folder, { recursive: true });
+  const source = readFileSync(program, "utf8");
+  const mortal = source.replace(
+    /^export function log\(event.*\n/m,
+    `$&  if (threadName !== "main" && (event === "work" || (details[1] as Uint8Array)?.[0] === 33)) process.exit(7);\n`,
+  );
+  assert(mortal !== source);
+  writeFileSync(program, mortal);
+  return folder;
+}
+
+const one = ["--workers", "1"];
+const servers: [script: string, args: string[], systemCalls?: boolean][] = [
+  ["threads.ts", []],
+  ["pool.ts", one],
+  ["reuseport.ts", one],
+  ["offload.ts", [...one, "--work", "1"]],
+  ["blocking.ts", ["--threads", "1"], true],
+  ["reactors.ts", one, true],
+];
+let folder = "";
+
+for (const runtime of runtimes) {
+  for (const [script, args, systemCalls] of servers) {
+    if (!linux || systemCalls && !hasFFI(runtime)) continue;
+    check(`${runtime.name} ${script}: a thread that dies costs its own client, and is replaced`, async () => {
+      folder ||= makeMortal();
+      await serve(runtime, script, args, async (server) => {
+        for (let id = 1; id <= 3; id++) {
+          // In reuseport.ts the listening socket has died with the thread.
+          let client = await Client.connect(server.port).catch(() => null);
+          for (let i = 0; !client && i < 100; i++, client = await Client.connect(server.port).catch(() => null)) {
+            await sleep(100);
+          }
+          assert(client, "nobody listens");
+          assert(await client.echo("light"), `#${id} is served`);
+          client.send("!");
+          assert(await client.end() !== null, `#${id} is closed`);
+          await server.count(/ error (#\d )?thread \S+( has died)?: it ended with exit code 7$/, id);
+        }
+        assertEquals(await server.stop(), 0);
+        assertEquals(server.errors, "");
+      }, { folder });
+    });
+  }
+}
