@@ -66,36 +66,30 @@ export class Connection implements api.Connection {
   }
 
   /** Waits for bytes; an empty array is the end of the stream. */
-  async recv(): Promise<Uint8Array> {
-    this.silence = 0;
-    try {
-      const length = await this.#conn.read(this.#buffer);
-      this.silence = 0;
-      this.#ended = length === null;
-      return this.#buffer.subarray(0, length ?? 0);
-    } catch (error) {
-      throw this.abort(error);
-    }
+  recv(): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => this.recvThen(resolve, reject));
   }
 
   recvThen(received: (data: Uint8Array) => void, failed: (error: unknown) => void): void {
-    this.recv().then(received, failed);
+    this.silence = 0;
+    this.#conn.read(this.#buffer).then((length) => {
+      this.silence = 0;
+      this.#ended = length === null;
+      received(this.#buffer.subarray(0, length ?? 0));
+    }, (error) => failed(this.abort(error)));
   }
 
   /** Sends all of `data`: one write may take only a part of it. */
-  async send(data: Uint8Array): Promise<void> {
-    try {
-      while (data.length > 0) {
-        data = data.subarray(await this.#conn.write(data));
-        this.silence = 0;
-      }
-    } catch (error) {
-      throw this.abort(error);
-    }
+  send(data: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => this.sendThen(data, resolve, reject));
   }
 
   sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
-    this.send(data).then(sent, failed);
+    this.#conn.write(data).then((length) => {
+      this.silence = 0;
+      if (length < data.length) this.sendThen(data.subarray(length), sent, failed);
+      else sent();
+    }, (error) => failed(this.abort(error)));
   }
 
   /** The connection has failed, or is to end: whoever waits, for reading or for writing, learns `why`. */
