@@ -6,7 +6,7 @@ export const GONE = ["idle", "silence", "excuse", "excused", "patience", "quiet"
 
 /** What is written more simply in a copy. The rest is done on the syntax trees of what comes out of this. */
 export const SIMPLER: [RegExp, string][] = [
-  [/^\/\/ SPDX[^]*?\*\/\n|^export [{*].*;\n|^export |^\/\/ -{8}.*\n/gm, ""],
+  [/^\/\/ SPDX[^]*?\*\/\n|^(?:\/\*\*.*\*\/\n)?export [{*].*;\n|^export |^\/\/ -{8}.*\n/gm, ""],
   // The runtime's own file has classes of these names.
   [/^interface (Server|Connection|Adapter)\b[^]*?^\}\n/gm, ""],
   // An error that would end the program does so by itself.
