@@ -147,14 +147,14 @@ const plans: Record<string, Plan> = {
   },
   shim: {
     about: "multiplex and tasks against an echo on the runtime's own API",
-    settings: { connections: [50, 500], idle: [0] },
+    settings: { connections: [50, 500], idle: [0], holdUs: [0, 100] },
     models: ["multiplex", "tasks"],
     contenders: (names) => contenders([...new Set(["bare", ...names])]),
     against: "first",
   },
   peers: {
     about: "against the same models in C, Go and Python",
-    settings: { connections: [50], idle: [0] },
+    settings: { connections: [50], idle: [0], holdUs: [0, 100] },
     models: ["epoll", "uring", "tasks", "multiplex", "threads", "pool"],
     fixed: true,
     contenders: (names) =>
@@ -232,9 +232,9 @@ function numbers([option, least, most]: (typeof axes)[keyof typeof axes]): numbe
 
 /** All settings of an experiment. An option that it has no use for is a mistake. */
 function combine(name: string): Setting[] {
-  let settings: Setting[] = [{ connections: 10, idle: 0, slow: 0, workMs: 0, inflight: 1 }];
+  let settings: Setting[] = [{ connections: 10, idle: 0, slow: 0, workMs: 0, inflight: 1, holdUs: 100 }];
   for (const axis of axisNames) {
-    const given = axis === "slow" ? null : numbers(axes[axis]);
+    const given = axis === "slow" || axis === "holdUs" ? null : numbers(axes[axis]);
     const own = plans[name].settings[axis] ?? (axis === "inflight" ? [1] : null);
     if (given && !own) usageError(`--${axis === "workMs" ? "work" : axis}: ${name} has no use for it`);
     const values = given ?? own;
@@ -416,7 +416,9 @@ async function runOnce({ plan: { latency, times = 1, load: more }, contender, se
       if (server.code !== undefined) throw new Error(firstLine(server) || `ended with ${server.code}`);
       if (performance.now() - since > 20_000) throw new Error("not ready after 20 s");
     }
-    const { connections, idle, slow, inflight } = setting, { size } = options, { patience = 5000, driver } = contender;
+    const { connections, idle, slow, inflight, holdUs: hold } = setting,
+      { size } = options,
+      { patience = 5000, driver } = contender;
     if (driver?.program) return await runClient(driver.program, setting, port, child.pid!);
     const load = {
       ...more?.(setting),
@@ -425,6 +427,7 @@ async function runOnce({ plan: { latency, times = 1, load: more }, contender, se
       slow,
       size,
       inflight,
+      hold,
       milliseconds,
       patience,
       pace: latency ? 50 : 0,
@@ -634,6 +637,7 @@ function describe(): Omit<Results, "experiments"> {
   const congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
   return {
     date: new Date().toISOString().slice(0, 10),
+    revision: String(spawnSync("git", ["describe", "--always", "--dirty"], { cwd: folder }).stdout ?? "").trim(),
     machine: `${cpus()[0]?.model.trim() ?? process.arch}, ${availableParallelism()} cores, ` +
       `${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${release().split("-")[0]}` +
       (existsSync(congestion) ? `, TCP ${readFileSync(congestion, "utf8").trim()}` : ""),

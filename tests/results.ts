@@ -14,10 +14,6 @@ import type { Comparison, Experiment, Measured, Results, Row, Setting, Spread } 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "../.github/bench");
 const names: Record<string, string> = { deno: "Deno", bun: "Bun", node: "Node" };
 
-/** The revision of the servers that the results are of, while it isn't this one. */
-const revision = "These results were measured with an earlier revision of the servers (74c833e, 2026-11-25), \
-before some of the models were written. `deno task bench` measures all models anew; `deno run -A scripts/bench.ts --help` lists the other experiments.";
-
 /** A section: a title, what to know before reading its tables, and these. */
 interface Section {
   title: string;
@@ -61,6 +57,13 @@ const sections: Record<string, Section> = {
       "one loop in one thread, on the same runtime.",
     tables: groups,
   },
+  mixed: {
+    title: "Mostly idle clients, and some work",
+    about:
+      "Eight connections send; every tenth of their messages takes 10 ms of CPU, the others none. Beside them are 5000 " +
+      "idle ones. The latency is that of light messages, when 1 % of the idle clients speak each second.",
+    tables: groups,
+  },
   slow: {
     title: "A client that never reads",
     about:
@@ -75,7 +78,9 @@ const sections: Record<string, Section> = {
   },
   peers: {
     title: "Other languages",
-    about: "The same models written in C, Go and Python. One message is in flight per connection.",
+    about:
+      "The same models written in C, Go and Python. One message is in flight per connection. A client that answers " +
+      "several replies together has a server find several clients ready, which favours those that serve many with one call.",
     tables: groups,
   },
   stream: {
@@ -131,6 +136,7 @@ const units: Record<keyof Setting, (value: number) => string> = {
   slow: (value) => value > 0 ? `${value} that never reads` : "",
   workMs: (value) => value > 0 ? `${value} ms of work` : "",
   inflight: (value) => value > 1 ? `${value} messages in flight` : "",
+  holdUs: (value) => value === 0 ? "each reply answered at once" : "",
 };
 
 function settingOf(setting: Setting): string {
@@ -305,10 +311,12 @@ const results = files.map((name): [string, Results] => [
   JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8")),
 ]);
 
-function section([name, { experiments, rounds, seconds }]: [string, Results]): string {
+function section([name, { experiments, rounds, seconds, date, revision }]: [string, Results]): string {
   const { title, about, tables } = sections[name] ?? { title: name, about: "", tables: groups };
   const picture = existsSync(join(folder, `../${name}.svg`)) ? `![${title}](../${name}.svg)` : "";
-  const source = `${rounds} turns of ${seconds} s for each server; data: [${name}.json](${name}.json).`;
+  const source =
+    `${rounds} turns of ${seconds} s for each server, ${date}, revision ${revision} of the servers; data: ` +
+    `[${name}.json](${name}.json).`;
   return [`## ${title}`, about, source, picture, ...experiments.flatMap(tables)].filter(Boolean).join("\n\n");
 }
 
@@ -327,12 +335,12 @@ process.stdout.write(`# Results
 
 [← README](../../README.md) | [简体中文](../README.zh-CN.md)
 
-${revision}
+\`deno task bench\` measures the models where you are; \`deno run -A scripts/bench.ts --help\` lists the other
+experiments.
 
 | machine        | ${common(({ machine }) => machine)} |
 | -------------- | --- |
 | versions       | ${versions.join(", ")} |
-| date           | ${common(({ date }) => date)} |
 | load generator | \`load.ts\` on ${common(({ generator }) => onText(generator))}, on the same machine |
 | message        | ${
   common(({ messageBytes }) => String(messageBytes))

@@ -10,7 +10,8 @@
  *   time of both is in the result, so that one can see who was the limit.
  * - A round that finds one reply costs nearly as much as one that finds ten, and wakes this process as often as there
  *   are messages. So it waits for several replies where they come fast: never for more than a quarter of the
- *   connections, so that the server has the others to serve, and never for longer than 0.1 ms.
+ *   connections, so that the server has the others to serve, and never for longer than 0.1 ms. A loop that serves many
+ *   clients at once gains from that; with `--hold 0` each reply is answered at once.
  * - Each connection sends random bytes from a place of its own in a long table, so a byte that is lost, changed or out
  *   of order is noticed. It ends the run: a wrong echo has no speed.
  * - How fast and how late are two questions, asked one after the other. First every reply is answered with the next
@@ -45,6 +46,7 @@ const options = parseOptions(
     slow: [0, "connections beside them that send and never read"],
     size: [64, "bytes in a message", 1, 1 << 20],
     inflight: [1, "messages on their way per connection", 1, 1000],
+    hold: [100, "microseconds that a reply may wait for others, to be answered together with them", 0, 1000],
     milliseconds: [1000, "duration of each part of the measurement", 1],
     pace: [50, "rate when latency is measured, in percent of the highest; 0 = don't measure it", 0, 100],
     light: [0, "percent of messages that begin with light: they need no --work; latency is theirs", 0, 100],
@@ -138,7 +140,7 @@ interface Sockets {
   wait(milliseconds: number, together?: number): Promise<Link[]> | Link[];
 }
 
-const MSG_DONTWAIT = 0x40, HOLD = 0.1;
+const MSG_DONTWAIT = 0x40, HOLD = options.hold / 1000;
 
 /** What the sockets that are made by system calls have in common. */
 async function systemCalls() {

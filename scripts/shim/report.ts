@@ -10,12 +10,14 @@ export const units: Record<keyof Setting, string> = {
   slow: "slow",
   workMs: "ms of work",
   inflight: "in flight",
+  holdUs: "us for replies to be answered together",
 };
 export const axisNames = Object.keys(units) as (keyof Setting)[];
 
 export function settingText(setting: Setting): string {
-  const named = axisNames.filter((axis) => setting[axis] > (axis === "inflight" ? 1 : 0));
-  return named.map((axis) => `${setting[axis]} ${units[axis]}`).join(", ").replace(/^1 connections/, "1 connection");
+  const named = axisNames.filter((axis) => axis !== "holdUs" && setting[axis] > (axis === "inflight" ? 1 : 0));
+  const texts = named.map((axis) => `${setting[axis]} ${units[axis]}`.replace(/^1 connections/, "1 connection"));
+  return [...texts, ...setting.holdUs === 0 ? ["each reply answered at once"] : []].join(", ");
 }
 
 export function title({ model, on }: { model: string; on: string }): string {

@@ -18,6 +18,8 @@ export interface Setting {
   workMs: number;
   /** Messages on their way per connection: 1 is ping-pong. */
   inflight: number;
+  /** Microseconds that a reply may wait in the load generator for others, to be answered with them; 0 = at once. */
+  holdUs: number;
 }
 
 /** What one run has shown. load.ts prints it. */
@@ -101,6 +103,8 @@ export interface Experiment {
 /** What bench.ts prints with `--json`. */
 export interface Results {
   date: string;
+  /** The revision of the servers, as git describes it; empty if it can't. */
+  revision: string;
   machine: string;
   versions: Record<string, string>;
   /** The runtime of the load generator. */
