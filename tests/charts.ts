@@ -13,6 +13,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
+import { settingText } from "../scripts/shim/report.ts";
 import type { Comparison, Results, Row, Run, Spread } from "../scripts/shim/results.ts";
 
 const pictures = join(dirname(fileURLToPath(import.meta.url)), "../.github");
@@ -76,7 +77,7 @@ function render({ title, options, legend = [] }: Chart, { machine, versions, dat
     height: height + 72,
     marginTop: 72,
     marginBottom: 66,
-    style: { background: "none", color: "currentColor" },
+    style: { background: "none" },
   } as Plot.PlotOptions) as unknown as Picture;
   const write = (text: string, place: Record<string, string | number>) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", "text");
@@ -269,14 +270,14 @@ function drawWork(result: Results): Chart {
 function drawRatios(title: string): (result: Results) => Chart {
   return (result) => {
     const { comparisons } = result.experiments[0];
-    const place = ({ model, on, setting: { connections }, against }: Comparison) =>
-      `${model} ${names[on]}${against.startsWith("bare") ? "" : ` / ${against}`}, ${connections} connections`;
+    const place = ({ model, on, setting, against }: Comparison) =>
+      `${model} ${names[on]}${against.startsWith("bare") ? "" : ` / ${against}`}, ${settingText(setting)}`;
     return {
       title,
       legend: runtimesIn(comparisons),
       options: {
         height: 80 + comparisons.length * 22,
-        marginLeft: 280,
+        marginLeft: 390,
         x: { label: "times as many →", labelOffset: 36, grid: true },
         y: { label: null, domain: comparisons.map(place), tickSize: 0 },
         marks: [

@@ -133,6 +133,21 @@ check("README: every figure is in the results", () => {
   }
 });
 
+check("README: the pages show every picture, and each picture is made for a dark page, too", () => {
+  const pages: [string, string][] = [[".github", texts.join()], [".github/models", read(".github/models/README.md")]];
+  for (const [folder, page] of pages) {
+    for (const file of readdirSync(path.join(project, folder)).filter((name) => name.endsWith(".svg"))) {
+      const picture = read(path.join(folder, file)), [root] = /<svg[^>]*>/.exec(picture)!;
+      assertEquals([file, page.includes(file) || read(results).includes(file)], [file, true]);
+      assertEquals([file, /prefers-color-scheme: ?dark/.test(picture), /style="[^"]*color:/.test(root)], [
+        file,
+        true,
+        false,
+      ]);
+    }
+  }
+});
+
 /** Times and ports differ from run to run. */
 function mask(lines: string[]): string[] {
   return lines.map((line) => line.replace(/^ *[\d.]+ /, "TIME ").replace(/(127\.0\.0\.1):\d+$/, "$1:PORT"));
