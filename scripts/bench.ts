@@ -54,7 +54,7 @@ const known: Record<string, Model> = {
   multiplex: { works: true },
   offload: { works: true },
   reuseport: { works: true },
-  reactors: {},
+  reactors: { works: true },
   nonblocking: {},
   // One bit for each descriptor below 1024, and the process has some of its own.
   select: { most: 950 },
@@ -125,14 +125,14 @@ const plans: Record<string, Plan> = {
   work: {
     about: "handlers that compute: one loop, a pool, a loop per core",
     settings: { connections: [8], idle: [0], workMs: [0, 1, 10] },
-    models: ["multiplex", "pool", "offload", "reuseport"],
+    models: ["multiplex", "pool", "offload", "reuseport", "reactors"],
     against: "first",
     latency: halfRate,
   },
   mixed: {
     about: "5000 mostly idle clients, and every tenth message takes 10 ms of CPU",
     settings: { connections: [8], idle: [5000], workMs: [10] },
-    models: ["multiplex", "tasks", "reuseport", "offload", "pool"],
+    models: ["multiplex", "tasks", "reuseport", "reactors", "offload", "pool"],
     against: "first",
     by: ["messagesPerSecond", "p99Us"],
     latency: "of the light messages, when 1 % of the idle clients speak each second, and no other",

@@ -13,7 +13,7 @@
  * every loop is handed the listening socket.
  *
  * The limit: all connections pass through one thread, which reuseport.ts doesn't need. And a client stays with its
- * loop, however busy that is; in pool.ts it gets the thread that is free.
+ * loop, however busy that is (try `--work 2000`); in pool.ts it gets the thread that is free.
  *
  * These are the kernel's own calls, made through the runtime's FFI. Linux only.
  *
@@ -28,8 +28,16 @@ import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { type Client, Clients, READ, WRITE } from "./shim/clients.ts";
-import { fail, formatAddress, heartbeat, log, logWait, messages, onStop, parseOptions, ready } from "./shim/program.ts";
-import { serverOptions, stopping, type ThreadSettings, threadSettings, usageError } from "./shim/program.ts";
+import { burn, fail, formatAddress, heartbeat, log, logWait, messages, onStop, parseOptions } from "./shim/program.ts";
+import {
+  ready,
+  serverOptions,
+  stopping,
+  type ThreadSettings,
+  threadSettings,
+  usageError,
+  work,
+} from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
 import { keepWorker } from "./shim/worker.ts";
 
@@ -39,6 +47,7 @@ const options = parseOptions(
   {
     ...serverOptions,
     ...messages,
+    ...work,
     workers: [availableParallelism(), "event loops, each in a thread", 1, 1000],
     spread: ["round", "which loop gets a client: round = each in turn, fewest = the one with the fewest"],
   },
@@ -176,6 +185,7 @@ async function loop(): Promise<void> {
     if (size <= 0) return clients.close(client, size);
     client.silence = 0;
     log("recv", id, size, buffer.bytes);
+    burn(id, options.work, buffer.bytes);
     const sent = sys.send(fd, buffer, size, 0);
     if (sent < 0 && sent !== -sys.EAGAIN) return clients.close(client, sent);
     if (sent > 0) log("send", id, sent);

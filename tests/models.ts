@@ -37,7 +37,7 @@ export const models: Model[] = [
   { script: "epoll.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
   { script: "epoll.ts", args: ["--edge"], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
   { script: "uring.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
-  { script: "reactors.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
+  { script: "reactors.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls, work },
   { script: "signals.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, systemCalls },
   { script: "offload.ts", args: [], clients: Infinity, idle: 4000, churn: 2000, work },
   { script: "processes.ts", args: [], clients: 16, idle: 12, churn: 100, systemCalls },
