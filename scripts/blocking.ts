@@ -159,7 +159,8 @@ async function serve(fd: number, id: number, buffer: sys.Memory): Promise<unknow
       buffer.bytes.copyWithin(0, sent, sent + left);
     }
   }
-  // Closed with unread bytes, a socket resets the connection: so the sending side first, and what still comes is dropped.
+  // Closed with unread bytes, a socket resets the connection: so the sending side first, and what still comes is
+  // dropped.
   sys.shutdown(fd, sys.SHUT_WR);
   const end = performance.now() + LINGER;
   while (performance.now() < end && sys.recv(fd, buffer, BUFFER_SIZE, 0) > 0);

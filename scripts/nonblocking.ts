@@ -7,7 +7,8 @@
  * never rests. Every few seconds it prints how many calls it has made and how many of them found nothing.
  *
  * The limit: a core at 100 %, also when no client says a word, and a call for every client on every round. What is
- * missing is a way to ask the kernel about all of them in one call, and to sleep until there is an answer: see select.ts.
+ * missing is a way to ask the kernel about all of them in one call, and to sleep until there is an answer: see
+ * select.ts.
  *
  * These are the kernel's own calls, made through the runtime's FFI. Linux only.
  *

@@ -36,7 +36,9 @@ import { stopping, threadSettings } from "./shim/program.ts";
 import { LINGER } from "./shim/socket.ts";
 import * as sys from "./shim/sys.ts";
 
-/** What a child finds in its environment: the number of its client, and when that was accepted, and what log lines need. */
+/**
+ * What a child finds in its environment: the number of its client, and when that was accepted, and what log lines need.
+ */
 const told = JSON.parse(environment().ECHO_CHILD ?? "null");
 if (told) joinParent(told);
 

@@ -2,14 +2,15 @@
 /**
  * io_uring(7): the program submits requests, and the kernel reports when they are done.
  *
- * With select, poll and epoll a program learns that a call would succeed now (readiness), and then makes it: recv, send,
- * two more system calls for a message. Here it asks for the bytes to be put at an address, and hears of it when they are
- * there (completion). Requests and completions travel in two rings of shared memory, and one system call, made once a
- * round, hands over all the new requests and waits for results, however many clients there are.
+ * With select, poll and epoll a program learns that a call would succeed now (readiness), and then makes it: recv,
+ * send, two more system calls for a message. Here it asks for the bytes to be put at an address, and hears of it when
+ * they are there (completion). Requests and completions travel in two rings of shared memory, and one system call, made
+ * once a round, hands over all the new requests and waits for results, however many clients there are.
  *
  * Two things follow. The memory of a request belongs to the kernel until it is done, so each client has a buffer of its
  * own, where a loop over epoll does with one for all. And there is no partial write, no interest to switch on and off:
- * "send this, then receive" is one chain of two requests, and a client that doesn't read keeps the second from being begun.
+ * "send this, then receive" is one chain of two requests, and a client that doesn't read keeps the second from being
+ * begun.
  *
  * The limit: one thread is still one core; see reuseport.ts. Linux 6.1 or later, and many containers forbid it.
  *

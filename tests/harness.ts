@@ -78,7 +78,9 @@ const { FORM } = process.env;
 if (FORM && FORM !== "short") raise(`FORM is "${FORM}"; there is short`);
 /** Whether what is tested keeps to the whole contract, and is not a copy. */
 export const whole = !FORM;
-/** Crowds are a tenth where copies are tested: those of the originals have shown what the code does with all of them. */
+/**
+ * Crowds are a tenth where copies are tested: those of the originals have shown what the code does with all of them.
+ */
 export const crowd = whole ? 1 : 0.1;
 
 /** A folder that is removed when the tests have ended. */
@@ -286,8 +288,8 @@ export class Script {
   }
 
   /**
-   * Whether it sleeps: less than a tenth of a core, in the quietest of some half seconds. What spins gets more than that
-   * of a machine that is busy with other tests, in all of them.
+   * Whether it sleeps: less than a tenth of a core, in the quietest of some half seconds. What spins gets more than
+   * that of a machine that is busy with other tests, in all of them.
    */
   async rests(): Promise<boolean> {
     let least = Infinity;

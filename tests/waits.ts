@@ -5,8 +5,8 @@ import { assert, assertMatch } from "./assert.ts";
 import { check, Client, type Runtime, serve, sleep, Slow } from "./harness.ts";
 
 /**
- * Three clients are connected, and the second speaks: the log tells first of the wait that ended, in a line that matches
- * `wait`, then of what was received and sent.
+ * Three clients are connected, and the second speaks: the log tells first of the wait that ended, in a line that
+ * matches `wait`, then of what was received and sent.
  */
 export function checkWait(runtime: Runtime, script: string, args: string[], wait: RegExp, drained?: RegExp): void {
   check(

@@ -88,7 +88,7 @@ export class Connection extends Stream implements api.Connection {
     this.ended = true;
   }
 
-  /** What it doesn't take, Bun does not keep. Of a connection that the client has reset, a write may be all that tells. */
+  /** What it doesn't take, Bun doesn't keep. If the client has reset the connection, a write may be all that tells. */
   protected write(data: Uint8Array): number {
     const sent = this.#socket.write(data);
     this.blocked = sent < data.length;

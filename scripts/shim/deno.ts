@@ -100,7 +100,7 @@ export class Connection implements api.Connection {
     return this.#failure;
   }
 
-  /** Closes the connection. What the client still sends is read and dropped for a while: nothing is lost that was sent. */
+  /** Closes the connection, losing nothing that was sent: what still comes is read and dropped for a while. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -119,7 +119,9 @@ interface Link {
   client: Client;
   /** Sends bytes from the table and returns how many could be sent now, or will be without being asked again. */
   send(position: number, length: number): number;
-  /** Takes what has arrived, and returns how many bytes that are: 0 at the end of the stream, -1 if there is nothing. */
+  /**
+   * Takes what has arrived, and returns how many bytes that are: 0 at the end of the stream, -1 if there is nothing.
+   */
   recv(): number;
   /** Whether these bytes, the first `length` of them, are what the table holds from `position` on. */
   matches(position: number, length: number): boolean;

@@ -259,7 +259,9 @@ export function heartbeat(event: string, seconds: number, lines: () => string[])
 /** How many lines are kept for a reader who is slow. */
 const KEPT = 1000;
 const kept: string[] = [];
-/** In a thread it is the main thread's: see `joinProcess`. Under Deno a descriptor belongs to a thread, which closes it. */
+/**
+ * In a thread it is the main thread's: see `joinProcess`. Under Deno a descriptor belongs to a thread, which closes it.
+ */
 let output = isMainThread || runtime === "deno" ? openOutput(1) : 1;
 let lost = 0, retry = false, unwritable = false;
 
@@ -322,7 +324,9 @@ function outputFailed(error: unknown): void {
   }
 }
 
-/** Writes bytes to the standard output, however long that takes: for what must arrive. Ends the process if nobody reads. */
+/**
+ * Writes bytes to the standard output, however long that takes: for what must arrive. Ends the process if nobody reads.
+ */
 export async function printAll(data: Uint8Array): Promise<void> {
   while (data.length > 0) {
     try {
@@ -351,7 +355,10 @@ export interface Closable {
 /** The connections of this thread. */
 export const open = new Set<Closable>();
 
-/** Shared by all threads: how many connections there have been, and whether it has been said that the log can't be written. */
+/**
+ * Shared by all threads: how many connections there have been, and whether it has been said that the log can't be
+ * written.
+ */
 let counters = new Int32Array(new SharedArrayBuffer(8));
 
 /** Counts the connections of this process, from 1. */
@@ -361,7 +368,9 @@ export function nextNumber(): number {
 
 let lastCount = 0;
 
-/** Is called once a second. It counts seconds in which this process ran, and had time: not one that it was stopped in. */
+/**
+ * Is called once a second. It counts seconds in which this process ran, and had time: not one that it was stopped in.
+ */
 function closeSilent(idle: number): void {
   const before = lastCount;
   lastCount = performance.now();

@@ -2,8 +2,8 @@
 /**
  * Sockets that are asked instead of waited for: what O_NONBLOCK makes of a socket, on top of the calls that wait.
  *
- * `acceptNow`, `recvNow` and `sendNow` return at once. `ready` tells whether there is something to accept or to receive,
- * and has `onReady` called when there is. With these one loop can serve many sockets: see selector.ts.
+ * `acceptNow`, `recvNow` and `sendNow` return at once. `ready` tells whether there is something to accept or to
+ * receive, and has `onReady` called when there is. With these one loop can serve many sockets: see selector.ts.
  */
 
 import type { Connection, Server } from "./socket.ts";

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/** What standalone.ts writes more simply in a copy than in the scripts, and what it leaves out. No script imports it. */
+/**
+ * What standalone.ts writes more simply in a copy than in the scripts, and what it leaves out. No script imports it.
+ */
 
 /** What a text does without: what hangs on options that a copy has not, and on the end by a signal. */
 export const GONE = ["idle", "silence", "excuse", "excused", "patience", "quiet", "silent", "stopping"];

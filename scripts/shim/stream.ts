@@ -112,7 +112,7 @@ export abstract class Stream {
     this.#sender = { sent: () => this.sendThen(data.subarray(length), sent, failed), failed };
   }
 
-  /** Closes the connection. What the client still sends is read and dropped for a while: nothing is lost that was sent. */
+  /** Closes the connection, losing nothing that was sent: what still comes is read and dropped for a while. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

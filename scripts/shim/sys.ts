@@ -60,7 +60,9 @@ const cMmap = cFunctionToAddress("mmap", "pointer", "size", "int", "int", "int",
 const PROT_READ = 1, PROT_WRITE = 2;
 const MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32, MAP_POPULATE = 32_768;
 
-/** Gets memory of `size` bytes (a multiple of 4), all 0, that is kept until the process ends. Throws if there is none. */
+/**
+ * Gets memory of `size` bytes (a multiple of 4), all 0, that is kept until the process ends. Throws if there is none.
+ */
 export function memory(size: number): Memory {
   const address = cMmap.call(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address < 0) throw systemError(-errno[0]);
@@ -117,7 +119,9 @@ export function bind(fd: number, address: SocketAddress): number {
   return result < 0 ? -errno[0] : result;
 }
 
-/** Lets a socket take connections; up to `backlog` of them wait in the kernel until they are accepted. See listen(2). */
+/**
+ * Lets a socket take connections; up to `backlog` of them wait in the kernel until they are accepted. See listen(2).
+ */
 export function listen(fd: number, backlog: number): number {
   const result = cListen.call(fd, backlog);
   return result < 0 ? -errno[0] : result;
@@ -133,7 +137,9 @@ export function accept4(fd: number, peer: SocketAddress, flags: number): number 
   return result < 0 ? -errno[0] : result;
 }
 
-/** Connects a socket; a non-blocking one returns -EINPROGRESS, and SO_ERROR tells once it is writable. See connect(2). */
+/**
+ * Connects a socket; a non-blocking one returns -EINPROGRESS, and SO_ERROR tells once it is writable. See connect(2).
+ */
 export function connect(fd: number, address: SocketAddress): number {
   const result = cConnect.call(fd, address.memory.pointer, address.length.ints[0]);
   return result < 0 ? -errno[0] : result;
@@ -177,7 +183,10 @@ export function getpeername(fd: number, address: SocketAddress): number {
   return result < 0 ? -errno[0] : result;
 }
 
-/** Reads an option into `value`; `length` holds the size of `value` before, and of what was read after. See getsockopt(2). */
+/**
+ * Reads an option into `value`; `length` holds the size of `value` before, and of what was read after. See
+ * getsockopt(2).
+ */
 export function getsockopt(fd: number, level: number, option: number, value: Memory, length: Memory): number {
   const result = cGetsockopt.call(fd, level, option, value.pointer, length.pointer);
   return result < 0 ? -errno[0] : result;

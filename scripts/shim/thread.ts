@@ -201,7 +201,10 @@ export class Line {
     return this.#waiting.length;
   }
 
-  /** Puts a client in line. If there is a reason `why` it has to wait, the log says so. Waits while the line is too long. */
+  /**
+   * Puts a client in line. If there is a reason `why` it has to wait, the log says so. Waits while the line is too
+   * long.
+   */
   async join(connection: Connection, why: string): Promise<void> {
     this.#waiting.push({ connection, since: performance.now(), waits: why !== "" });
     if (why) log("wait", connection.id, `${why}, ${this.length} in line`);
@@ -285,7 +288,9 @@ export class Thread {
     this.started = Promise.race([ended, new Promise<void>((resolve) => this.#onStarted = resolve)]);
   }
 
-  /** Has the thread serve a connection. Resolves when the thread has closed it; rejects if it has died, which closes it. */
+  /**
+   * Has the thread serve a connection. Resolves when the thread has closed it; rejects if it has died, which closes it.
+   */
   serve(connection: Connection): Promise<void> {
     this.#connection = connection;
     const served = this.#served = Promise.withResolvers<void>();
@@ -315,7 +320,9 @@ export class Thread {
     this.#send(this.#connection);
   }
 
-  /** Asks the socket for bytes. One piece is received ahead: then the inbox is full, and the rest stays in the kernel. */
+  /**
+   * Asks the socket for bytes. One piece is received ahead: then the inbox is full, and the rest stays in the kernel.
+   */
   #receive(connection: Connection): void {
     connection.recvThen((data) => {
       if (connection !== this.#connection) return;
@@ -324,7 +331,9 @@ export class Thread {
     }, (error) => this.#fail(INBOX, connection, error));
   }
 
-  /** Puts what was received into the inbox, if there is room: if not, the thread rings once it has taken what is there. */
+  /**
+   * Puts what was received into the inbox, if there is room: if not, the thread rings once it has taken what is there.
+   */
   #deliver(connection: Connection): void {
     this.#mailbox.set(WANTED, 1);
     if (this.#mailbox.get(INBOX) !== EMPTY) return;

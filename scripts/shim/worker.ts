@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/** Threads that run the script which starts them: Workers, which the runtime may not be able to give, and which may die. */
+/**
+ * Threads that run the script which starts them: Workers, which the runtime may not be able to give, and which may die.
+ */
 
 import { setTimeout } from "node:timers";
 import { URL } from "node:url";
