@@ -464,12 +464,12 @@ function logAndEnd(runtime: Runtime, model: Model): void {
       const talk = async (messages: number) => {
         for (let i = 0; i < messages; i++) assert(await client.echo("x".repeat(60)), "it is served");
       };
-      await talk(2000);
+      await talk(1300);
       if (!model.spins) assert(await server.rests(), "it spins while the log can't be written");
       while (log.read().length > 0);
       assert(await client.echo("y"));
       await log.line(/^.*\b(\d+) .*\blost\b.*|^.*\blost\b.* (\d+)\b.*/);
-      await talk(1000);
+      await talk(600);
       assertEquals(await server.stopAtOnce(), 0);
       assertEquals(server.errors, "");
     }, { output: log.path });
