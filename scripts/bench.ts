@@ -16,11 +16,12 @@
  *   node scripts/bench.ts shim --runtimes deno,bun,node
  */
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { children, signalChild, startChild } from "./shim/children.ts";
 import { explain, fail, parseOptions, process, runtime, usageError } from "./shim/program.ts";
 import { axisNames, cpuPerMessage, doubts, report, settingText, title, units, WIDTH } from "./shim/report.ts";
 import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./shim/results.ts";
@@ -359,36 +360,25 @@ function findGenerators(): Contender[] {
 
 // ---------------------------------------------------------------- a run
 
-/** What is running. */
-const children = new Set<ChildProcess>();
 let stopped = false;
 
 /** A program, everything that it has written so far, and its exit code. */
 interface Running {
-  child: ChildProcess;
+  child: ChildProcessWithoutNullStreams;
   out: string;
   err: string;
   ended: Promise<number | null>;
   code?: number | null;
 }
 
-/**
- * Starts a program with as many descriptors as it may have, which ends with this process however that ends: a shell
- * beside it waits for the end of a pipe that nobody writes to.
- */
+/** Starts a program, and keeps what it writes. */
 function start(command: string[]): Running {
-  const script = `ulimit -n "$(ulimit -H -n)" 2>/dev/null; exec 3<&0 </dev/null
-    ( (trap "" HUP INT QUIT TERM; read -r _ <&3; kill -KILL $$) & ) >/dev/null 2>&1; exec "$@" 3<&-`;
-  const [program, ...rest] = process.platform === "win32" ? command : ["/bin/sh", "-c", script, "sh", ...command];
-  const child = spawn(program, rest, { stdio: "pipe" });
+  const child = startChild(command);
   const ended = new Promise<number | null>((resolve) => {
     child.once("error", (error) => (running.err += error.message, resolve(running.code = 1)));
-    child.once("close", (code) => (children.delete(child), resolve(running.code = code)));
+    child.once("close", (code) => resolve(running.code = code));
   });
   const running: Running = { child, out: "", err: "", ended };
-  children.add(child);
-  child.stdin.on("error", () => {});
-  child.once("exit", () => child.stdin.end());
   child.stdout.on("data", (data) => running.out += data);
   child.stderr.on("data", (data) => running.err += data);
   return running;
@@ -440,9 +430,9 @@ async function runOnce({ plan: { latency, times = 1, load: more }, contender, se
     if (first.server && last.server) last.server.connectionMB = first.server.connectionMB;
     return last;
   } finally {
-    child.kill("SIGTERM");
+    signalChild(child, "SIGTERM");
     await Promise.race([server.ended, pause(2000)]);
-    child.kill("SIGKILL");
+    signalChild(child, "SIGKILL");
     await server.ended;
   }
 }
@@ -653,11 +643,10 @@ process.on("SIGINT", () => {
   if (stopped) process.exit(130);
   stopped = true;
   say("stopped: this is what there is so far");
-  for (const child of children) child.kill("SIGTERM");
+  for (const child of children) signalChild(child, "SIGTERM");
 });
 process.on("SIGTERM", () => process.exit(143));
 process.on("exit", () => {
-  for (const child of children) child.kill("SIGKILL");
   if (built) rmSync(built, { recursive: true, force: true });
 });
 

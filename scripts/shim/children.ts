@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+/** Programs that end with this process. */
+
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { process } from "./program.ts";
+
+/** What is running. */
+export const children = new Set<ChildProcessWithoutNullStreams>();
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+
+/**
+ * Starts a program with as many descriptors as it may have, which ends with this process however that ends: a shell
+ * beside it waits for the end of a pipe that nobody writes to. That shell does not read the arguments, it passes them on.
+ */
+export function startChild(command: string[]): ChildProcessWithoutNullStreams {
+  const script = `ulimit -n "$(ulimit -H -n)" 2>/dev/null; exec 3<&0 </dev/null
+    ( (trap "" HUP INT QUIT TERM; read -r _ <&3; kill -KILL $$) & ) >/dev/null 2>&1; exec "$@" 3<&-`;
+  const [program, ...rest] = process.platform === "win32" ? command : ["/bin/sh", "-c", script, "sh", ...command];
+  const child = spawn(program, rest, { stdio: "pipe" });
+  children.add(child);
+  child.stdin.on("error", () => {});
+  child.once("exit", () => child.stdin.end());
+  child.once("close", () => children.delete(child));
+  return child;
+}
+
+/** Sends a signal, if the child has not ended. Once `child.kill` was called, Deno takes it for ended, and closes its pipes. */
+export function signalChild(child: ChildProcessWithoutNullStreams, signal: NodeJS.Signals): void {
+  try {
+    if (children.has(child)) process.kill(child.pid!, signal);
+  } catch {
+    // It is just ending.
+  }
+}
