@@ -11,7 +11,8 @@ for (const runtime of runtimes) {
   const title = `${runtime.name} timeline.ts`;
 
   check(`${title}: pool's fourth client waits until one leaves`, async () => {
-    const [pool] = await record(runtime, ["pool", "--work", "20"]);
+    const [pool] = await record(runtime, ["pool", "--", "--work=20"]);
+    assertEquals(pool.title, `pool --work=20 on ${runtime.name}`);
     assertEquals(pool.clients.length, 5);
     const [first, ...others] = pool.clients, fourth = lane(pool.clients, "#4");
     const line = fourth.spans.find(({ kind }) => kind === "line")!;
@@ -39,7 +40,7 @@ for (const runtime of runtimes) {
 
   if (hasFFI(runtime)) {
     check(`${title}: nonblocking is never asleep, and blocking's second client is in the backlog`, async () => {
-      const [blocking, nonblocking] = await record(runtime, ["blocking", "nonblocking"]);
+      const [blocking, nonblocking, processes] = await record(runtime, ["blocking", "nonblocking", "processes"]);
       // When it has had nothing to do for a while it gives the runtime a turn.
       timely(share(nonblocking.threads[0], ({ kind }) => kind === "sleep" || kind === "held") < 0.2, "it sleeps");
       assert(nonblocking.notes.some((note) => /^\d{4,} calls made, \d+ found nothing$/.test(note)));
@@ -48,6 +49,8 @@ for (const runtime of runtimes) {
       const [main] = blocking.threads;
       timely(share(main, ({ texts }) => texts[0] === "recvfrom for #2") > 0.2, "asleep in recv");
       timely(time(first, "backlog") < time(second, "backlog") / 2, "not the first");
+      // The third client is silent.
+      assertEquals(processes.threads.map(({ name }) => name), ["main", "p-1", "p-2", "p-3", "p-4", "p-5"]);
     });
   }
 
@@ -82,7 +85,7 @@ for (const runtime of runtimes) {
 }
 
 async function record(runtime: Runtime, args: string[]): Promise<Picture[]> {
-  const { code, output, errors } = await run(runtime, "timeline.ts", [...args, "--runtime", runtime.name, "--json"]);
+  const { code, output, errors } = await run(runtime, "timeline.ts", ["--runtime", runtime.name, "--json", ...args]);
   assertEquals([code, errors], [0, ""]);
   return JSON.parse(output[0]);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Makes lanes of a recording: who waits for what, and what each thread does. It knows no model, only what logs say. */
 
-import type { Line, Recording, Task, Visit } from "./record.ts";
+import type { Line, Recording, Task, Visit } from "./session.ts";
 
 /** What a lane can show. Those that `count` are never left out of a picture, however short they are. */
 export const kinds = {
@@ -44,6 +44,8 @@ export interface Picture {
   /** Whether the kernel was asked what the threads do. Otherwise that is what the log tells of it. */
   kernel: boolean;
   notes: string[];
+  /** When what it shows began, and how long that was. Times in its lanes are counted from there. */
+  start: number;
   end: number;
 }
 
@@ -51,6 +53,8 @@ export interface Picture {
 const SINGLE = /^(read|write|accept4?|sendto|recvfrom|recvmsg|wait4|futex)$/;
 /** Milliseconds: what is shorter than this the kernel was hardly asked about, and the log knows better. */
 const SHORT = 12;
+/** So many notes on single clients are shown: there may be a crowd. */
+const MOST_TOLD = 10;
 
 /** A connection, as the log tells of it. */
 interface Connection {
@@ -58,22 +62,30 @@ interface Connection {
   /** The line that accepts it, the one that gives it to a thread, those that receive and compute, and the one that closes it. */
   accept: Line;
   given?: Line;
-  received: Line[];
+  /** It was told to wait for that. */
+  waits?: true;
+  /** With the bytes that had been received then. */
+  received: (Line & { total: number })[];
   work: Line[];
   close?: Line;
   thread: string;
 }
 
-export function draw(recording: Recording): Picture {
-  const { model, options, runtime, visits, lines, tasks, end, failure } = recording;
+/** Draws a recording, from `start` on. */
+export function draw(recording: Recording, start = 0): Picture {
+  const { model, options, runtime, visits, lines, end, failure } = recording;
+  const tasks = recording.tasks.filter(({ runs }) => (runs.at(-1)?.to ?? 0) > start);
   const connections = readConnections(lines);
   const find = ({ port }: Visit) => connections.find(({ accept }) => accept.detail.endsWith(`:${port}`));
   const names = new Set(lines.filter(({ time }) => time < end).map(({ thread }) => thread));
   // Deno calls its Workers worker-1, worker-2, ..., in the order in which they started.
-  const prefixes = new Set([...names].map((name) => /^(.+)-\d+$/.exec(name)?.[1]).filter(Boolean));
+  const given = connections.flatMap(({ given, thread }) => given ? [thread] : []);
+  const prefixes = new Set([...names, ...given].map((name) => /^(.+)-\d+$/.exec(name)?.[1]).filter(Boolean));
   const named = tasks.map((task) => {
     const client = connections.find(({ given }) => given?.detail === task.name.replace("pid", "process"));
-    if (client) return { ...task, name: client.thread = client.received[0]?.thread ?? task.name };
+    // A process whose client has said nothing has logged nothing.
+    const silent = client && task.name.replace(/^pid .*/, `p-${client.id}`);
+    if (client) return { ...task, name: client.thread = client.received[0]?.thread ?? silent! };
     const own = task.name.replace(/^worker(?=-)/, (worker) => prefixes.size === 1 ? [...prefixes][0]! : worker);
     return { ...task, name: own };
   });
@@ -84,11 +96,12 @@ export function draw(recording: Recording): Picture {
   return {
     model,
     title: `${model} ${options.join(" ")} on ${runtime}`.replace(/ --messages 0(?= )/, "").replace(/ +/g, " "),
-    clients: visits.map((visit) => clientLane(visit, find(visit), end)),
-    threads: [...named, ...logged].map((task) => threadLane(task, recording, connections)),
+    clients: visits.filter((visit) => visit.end > start).map((visit) => clientLane(visit, find(visit), start, end)),
+    threads: [...named, ...logged].map((task) => threadLane(task, recording, connections, start)),
     kernel: tasks.length > 0,
-    notes: [...failure ? [failure] : [], ...notes({ ...recording, tasks: named }, connections)],
-    end,
+    notes: [...failure ? [failure] : [], ...notes({ ...recording, tasks: named }, connections, start || -Infinity)],
+    start,
+    end: end - start,
   };
 }
 
@@ -102,7 +115,11 @@ function readConnections(lines: Line[]): Connection[] {
     if (!connection) continue;
     const given = /^(?:serve|start)$/.test(event) && /^\S+-\d+|^process \d+/.exec(detail)?.[0];
     if (given) Object.assign(connection, { given: line, thread: given });
-    if (event === "recv") connection.received.push(line);
+    if (event === "recv") {
+      const size = Number(/^(?:step 5: )?(\d+)/.exec(detail)?.[1] ?? 0);
+      connection.received.push({ ...line, total: (connection.received.at(-1)?.total ?? 0) + size });
+    }
+    if (event === "wait") connection.waits = true;
     if (event === "work") connection.work.push(line);
     if (event === "close") connection.close = line;
   }
@@ -119,35 +136,53 @@ function paint(spans: Span[], from: number, to: number, kind: Kind, ...texts: st
   return [...rest, { from, to, kind, texts }].sort((a, b) => a.from - b.from);
 }
 
-function clientLane(visit: Visit, connection: Connection | undefined, pictureEnd: number): Lane {
+/** The part of the spans that can be seen. */
+function clip(spans: Span[], start: number): Span[] {
+  return spans.filter(({ to }) => to > start)
+    .map((span) => ({ ...span, from: Math.max(0, span.from - start), to: span.to - start }));
+}
+
+function clientLane(visit: Visit, connection: Connection | undefined, start: number, pictureEnd: number): Lane {
   const { begin, connected = visit.end, exchanges, end, role, failure } = visit;
-  const accepted = connection?.accept.time ?? end, given = connection?.given?.time ?? accepted;
-  let spans = paint([], begin, end, "quiet");
-  for (const [i, { sent, received = end }] of exchanges.entries()) {
-    const { time = received } = connection?.received[i] ?? {};
+  const accepted = connection?.accept.time ?? end;
+  const given = connection?.given?.time ?? (connection?.waits ? connection.close?.time ?? end : accepted);
+  const served: [from: number, to: number][] = [];
+  let spans = paint([], begin, end, "quiet"), before = 0;
+  for (const { sent, size, received = end } of exchanges) {
+    // The server may receive a message in parts, or several at once.
+    const { time = received } = connection?.received.find(({ total }) => total > before) ?? {};
+    before += size;
     // A thread other than the one that has received may begin with it later.
     const begun = connection?.work.find((line) => line.time >= time && line.time < received)?.time ?? time;
     spans = paint(spans, sent, begun, "wait");
-    spans = paint(spans, Math.min(begun, received - 0.1), received, "served");
+    served.push([Math.min(begun, received - 0.1), received]);
   }
+  // Whoever has sent several messages is being served as long as one of them is.
+  for (const [from, to] of served) spans = paint(spans, from, to, "served");
   const [, inLine] = /after ([\d.]+) ms in line/.exec(connection?.given?.detail ?? "") ?? [];
-  const why = inLine ? [`in line ${duration(Number(inLine))}`, "in line"] : [`start ${duration(given - accepted)}`];
+  const waited = inLine ? Number(inLine) : connection?.given ? -1 : given - accepted;
+  const why = waited >= 0 ? [`in line ${duration(waited)}`, "in line"] : [`start ${duration(given - accepted)}`];
   spans = paint(spans, accepted, given, "line", ...why);
   spans = paint(spans, connected, accepted, "backlog", `backlog ${duration(accepted - connected)}`, "backlog");
   spans = paint(spans, begin, connected, "connect");
   const waits = spans.filter(({ kind }) => ["connect", "backlog", "line", "wait"].includes(kind));
   const total = waits.reduce((sum, { from, to }) => sum + to - from, 0);
   if (failure) spans = paint(spans, end, pictureEnd, "lost", failure, failure.replace(/.*\((\w+)\)$/, "$1"));
-  return { name: `${connection ? `#${connection.id}` : "--"} ${role}`, spans, total };
+  return { name: `${connection ? `#${connection.id}` : "--"} ${role}`, spans: clip(spans, start), total };
 }
 
 /** What a thread does. If it is not the kernel who tells of that, its CPU time is -1. */
-function threadLane({ name, runs, cpu }: Task, { lines, end }: Recording, connections: Connection[]): Lane {
+function threadLane(
+  { name, runs, cpu }: Task,
+  { lines, end }: Recording,
+  connections: Connection[],
+  start: number,
+): Lane {
   const kernel = cpu >= 0;
   const own = connections.filter(({ thread }) => thread === name);
   const changes = own.flatMap(({ accept, given, close }) => [(given ?? accept).time, close?.time ?? end]);
   let spans: Span[] = [];
-  for (const { from, to, running, call } of runs) {
+  for (const { from, to, running, call } of runs.filter(({ to }) => to > start)) {
     const cuts = [from, ...changes.filter((time) => time > from && time < to).sort((a, b) => a - b), to];
     for (const [i, cut] of cuts.slice(0, -1).entries()) {
       const middle = (cut + cuts[i + 1]) / 2;
@@ -157,27 +192,37 @@ function threadLane({ name, runs, cpu }: Task, { lines, end }: Recording, connec
       // Without the kernel: a thread that was given a client waits for that one.
       const held = open.length === 1 && (kernel ? SINGLE.test(call) : open[0].given !== undefined);
       const texts = [...held ? [`${call} for #${open[0].id}`.trim()] : [], ...call ? [call] : []];
-      spans = paint(spans, cut, cuts[i + 1], running ? "busy" : held ? "held" : "sleep", ...running ? [] : texts);
+      const kind = running ? "busy" : held ? "held" : "sleep";
+      if (cuts[i + 1] > cut) spans.push({ from: cut, to: cuts[i + 1], kind, texts: running ? [] : texts });
     }
   }
   // What it does for whom is what it has logged last, if the kernel agrees that it does something.
+  const works: { from: number; to: number; id: number }[] = [];
   for (const [i, { thread, time, event, id }] of lines.entries()) {
     if (thread !== name || id === 0 || !/^(recv|work)$/.test(event) || time >= end) continue;
     // Until it logs something else, or another thread sends the reply. The log counts tenths of a millisecond.
-    const then = lines.slice(i + 1).find((line) => line.thread === name || line.id === id && line.event !== "work");
-    const next = Math.max(time + 0.1, Math.min(end, then?.time ?? end));
+    let then = i + 1;
+    while (lines[then] && lines[then].thread !== name && (lines[then].id !== id || lines[then].event === "work")) {
+      then++;
+    }
+    const next = Math.max(time + 0.1, Math.min(end, lines[then]?.time ?? end));
+    if (next <= start) continue;
     const pieces = next - time < SHORT || !kernel
       ? event === "work" || next - time < SHORT ? [{ from: time, to: next }] : []
       : spans.filter(({ kind }) => kind === "busy");
-    for (const { from, to } of pieces) {
-      spans = paint(spans, Math.max(from, time), Math.min(to, next), "compute", `#${id}`, String(id));
+    for (const piece of pieces) {
+      const from = Math.max(piece.from, time), to = Math.min(piece.to, next), last = works.at(-1);
+      // A long message is received in many parts.
+      if (last?.id === id && from - last.to < 1 && to > from) last.to = to;
+      else works.push({ from, to, id });
     }
   }
-  return { name, spans, total: cpu };
+  for (const { from, to, id } of works) spans = paint(spans, from, to, "compute", `#${id}`, String(id));
+  return { name, spans: clip(spans, start), total: cpu };
 }
 
 /** What the log and the kernel have counted. */
-function notes({ lines, tasks, cpu, end }: Recording, connections: Connection[]): string[] {
+function notes({ lines, tasks, cpu, end }: Recording, connections: Connection[], start: number): string[] {
   const found: string[] = [];
   if (cpu >= 0 && end > 0) {
     found.push(`CPU ${duration(cpu)} in ${duration(end)}: ${(100 * cpu / end).toFixed()} % of a core`);
@@ -200,18 +245,20 @@ function notes({ lines, tasks, cpu, end }: Recording, connections: Connection[])
   if (calls.length > 0) found.push(`${sum(0)} calls made, ${sum(1)} found nothing`);
   const entered = lines.map(({ detail }) => /(\d+) calls so far$/.exec(detail)?.[1]).findLast(Boolean);
   if (entered) found.push(`${entered} system calls made`);
-  for (const { event, id, detail, thread } of lines.filter(({ time }) => time < end)) {
-    if (event === "error") found.push(`${thread} error ${detail}`);
-    if (event === "wait" && id > 0) found.push(`#${id}: ${detail}`);
-    if (event === "start" && / in /.test(detail)) found.push(`#${id}: started ${detail}`);
-    if (event === "cost") found.push(`#${id}: ${detail}`);
+  const told: string[] = [];
+  for (const { event, id, detail, thread } of lines.filter(({ time }) => time > start && time < end)) {
+    if (event === "error") told.push(`${thread} error ${detail}`);
+    if (event === "wait" && id > 0) told.push(`#${id}: ${detail}`);
+    if (event === "start" && / in /.test(detail)) told.push(`#${id}: started ${detail}`);
+    if (event === "cost") told.push(`#${id}: ${detail}`);
   }
   for (const { id, close } of connections) {
-    if (close && close.time < end && !/^(step 7: )?(by the client|after )/.test(close.detail)) {
-      found.push(`#${id}: ${close.detail}`);
+    if (close && close.time > start && close.time < end && !/^(step 7: )?(by the client|after )/.test(close.detail)) {
+      told.push(`#${id}: ${close.detail}`);
     }
   }
-  return found;
+  const left = told.length - MOST_TOLD;
+  return [...found, ...left > 1 ? [`... ${left} more, and`] : [], ...told.slice(left > 1 ? left : 0)];
 }
 
 /** How much of a thread's life went into what, such as `main 90 % epoll_wait, 10 % running`. */

@@ -83,9 +83,10 @@ function legend(pictures: Picture[], end: number): Kind[] {
 }
 
 /** Where the axis has marks, at most so many: milliseconds. */
-function marks(end: number, most: number): number[] {
-  const step = [50, 100, 200, 500, 1000, 2000, 5000].find((step) => end / step <= most) ?? 10_000;
-  return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
+function marks(start: number, length: number, most: number): number[] {
+  const step = [50, 100, 200, 500, 1000, 2000, 5000].find((step) => length / step <= most) ?? 10_000;
+  const first = Math.ceil(start / step), last = Math.floor((start + length) / step);
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 }
 
 function mark(milliseconds: number): string {
@@ -149,7 +150,7 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
     lines.push(...wrap(title, width).map((line) => paint(1, line)));
     if (clients.length > 0) {
       let axis = "";
-      for (const at of marks(end, cells / 8)) {
+      for (const at of marks(0, end, cells / 8)) {
         const column = Math.floor(at / end * cells);
         if (column + mark(at).length <= cells) axis = axis.padEnd(column) + mark(at);
       }
@@ -171,7 +172,10 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
 
 const WIDTH = 900, LEFT = 88, RIGHT = 72, ROW = 19, BAR = 15, LETTER = 7;
 
-/** As a picture for a page as wide as a README. Letters are all of the same width, so that it is known what fits. */
+/**
+ * As a picture for a page as wide as a README, with room for so many milliseconds. Letters are all of the same width, so
+ * that it is known what fits.
+ */
 export function drawSvg(pictures: Picture[], end = Math.max(...pictures.map(({ end }) => end))): string {
   const cells = WIDTH - LEFT - RIGHT, parts: string[] = [], drawn = Object.keys(looks).slice(0, -1) as Kind[];
   let y = 0;
@@ -196,13 +200,13 @@ export function drawSvg(pictures: Picture[], end = Math.max(...pictures.map(({ e
     y += ROW;
   };
   for (const picture of pictures) {
-    const { title, clients, threads, notes } = picture;
+    const { title, clients, threads, notes, start } = picture;
     text(0, title, ' class="t"');
     y += ROW;
     if (clients.length > 0) {
       text(0, "clients", ' class="d"');
-      for (const at of marks(end, 12)) {
-        const x = Math.round(LEFT + at / end * cells);
+      for (const at of marks(start, end, 12)) {
+        const x = Math.round(LEFT + (at - start) / end * cells);
         if (x < WIDTH - RIGHT - 30) text(x, mark(at), ' class="d"');
       }
       text(WIDTH, "waited", ' class="d e"');
