@@ -10,6 +10,7 @@
  *   deno run -A scripts/timeline.ts pool multiplex         or: bun scripts/timeline.ts ...   or: node scripts/timeline.ts ...
  *   deno run -A scripts/timeline.ts blocking -- --threads 3
  *   deno run -A scripts/timeline.ts --svg epoll.svg epoll
+ *   deno run -A scripts/timeline.ts --live 8080 pool      a page on which you are the clients
  */
 
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -17,6 +18,7 @@ import { basename, dirname, join } from "node:path";
 import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
 import { draw, type Picture } from "./shim/lanes.ts";
+import { live } from "./shim/live.ts";
 import { drawSvg, drawText } from "./shim/picture.ts";
 import * as program from "./shim/program.ts";
 import { fail, parseOptions, printAll, process, usageError } from "./shim/program.ts";
@@ -40,6 +42,7 @@ const options = parseOptions(
     runtime: [program.runtime as string, "deno, bun or node: what the servers run on"],
     svg: ["", "file for a picture; if it is a folder, it gets one of each model, all on one time scale"],
     json: [false, "print the lanes as JSON"],
+    live: ["", "port, 0 = a free one: serves a page with buttons for clients, on which the lanes grow"],
   },
   "[MODEL ...] [-- OPTION ...]",
 );
@@ -51,6 +54,15 @@ if (!["deno", "bun", "node"].includes(options.runtime)) {
   usageError(`unknown runtime "${options.runtime}"; known are deno, bun, node`);
 }
 if (options.svg && !existsSync(dirname(options.svg))) fail(`cannot write ${options.svg}`, "there is no such folder");
+if (options.live) {
+  if (!/^\d+$/.test(options.live) || Number(options.live) > 65_535) {
+    usageError(`--live ${options.live}: not a whole number from 0 to 65535`);
+  }
+  if (options.operands.length > 2) usageError("--live shows two models at most");
+  if (options.svg || options.json) usageError("--live shows its page, and writes neither --svg nor --json");
+  const chosen = options.operands.length > 0 ? options.operands : ["pool"];
+  await live(folder, models, chosen, Number(options.live), { ...options, options: own });
+}
 
 const pictures: Picture[] = [];
 for (const model of options.operands.length > 0 ? options.operands : models) {

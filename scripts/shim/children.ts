@@ -10,7 +10,7 @@ process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 
 /**
  * Starts a program with as many descriptors as it may have, which ends with this process however that ends: a shell
- * beside it waits for the end of a pipe that nobody writes to. That shell does not read the arguments, it passes them on.
+ * beside it waits for the end of a pipe that nobody writes to. That shell passes the arguments on as they are.
  */
 export function startChild(command: string[]): ChildProcessWithoutNullStreams {
   const script = `ulimit -n "$(ulimit -H -n)" 2>/dev/null; exec 3<&0 </dev/null
@@ -24,7 +24,7 @@ export function startChild(command: string[]): ChildProcessWithoutNullStreams {
   return child;
 }
 
-/** Sends a signal, if the child has not ended. Once `child.kill` was called, Deno takes it for ended, and closes its pipes. */
+/** Sends a signal, if the child has not ended. After `child.kill` Deno takes it for ended, and closes its pipes. */
 export function signalChild(child: ChildProcessWithoutNullStreams, signal: NodeJS.Signals): void {
   try {
     if (children.has(child)) process.kill(child.pid!, signal);

@@ -62,8 +62,8 @@ interface Connection {
   /** The line that accepts it, the one that gives it to a thread, those that receive and compute, and the one that closes it. */
   accept: Line;
   given?: Line;
-  /** It was told to wait for that. */
-  waits?: true;
+  /** It was not given to a thread, and others were. */
+  waits?: boolean;
   /** With the bytes that had been received then. */
   received: (Line & { total: number })[];
   work: Line[];
@@ -119,11 +119,12 @@ function readConnections(lines: Line[]): Connection[] {
       const size = Number(/^(?:step 5: )?(\d+)/.exec(detail)?.[1] ?? 0);
       connection.received.push({ ...line, total: (connection.received.at(-1)?.total ?? 0) + size });
     }
-    if (event === "wait") connection.waits = true;
     if (event === "work") connection.work.push(line);
     if (event === "close") connection.close = line;
   }
-  return [...connections.values()];
+  const all = [...connections.values()], gives = all.some(({ given }) => given);
+  for (const connection of all) connection.waits = gives && !connection.given;
+  return all;
 }
 
 /** Puts a span over others, and cuts what it covers. */

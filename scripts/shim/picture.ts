@@ -173,8 +173,8 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
 const WIDTH = 900, LEFT = 88, RIGHT = 72, ROW = 19, BAR = 15, LETTER = 7;
 
 /**
- * As a picture for a page as wide as a README, with room for so many milliseconds. Letters are all of the same width, so
- * that it is known what fits.
+ * As a picture for a page as wide as a README, with room for so many milliseconds. Letters are all of the same width,
+ * so that it is known what fits.
  */
 export function drawSvg(pictures: Picture[], end = Math.max(...pictures.map(({ end }) => end))): string {
   const cells = WIDTH - LEFT - RIGHT, parts: string[] = [], drawn = Object.keys(looks).slice(0, -1) as Kind[];

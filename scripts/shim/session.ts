@@ -76,7 +76,7 @@ export interface Settings {
 }
 
 /** Milliseconds: between two looks at a thread; until a server must be ready, and until one must have ended. */
-const INTERVAL = 5, PATIENCE = 10_000, LAST = 3000;
+const INTERVAL = 5, PATIENCE = 20_000, LAST = 3000;
 /** So much is kept of what a thread has done: hours of it, but for one that never rests. */
 const MOST_RUNS = 100_000;
 
@@ -147,7 +147,7 @@ export class Session {
     this.#settings = settings;
   }
 
-  /** Starts the server, and waits until it is ready; or until it is known that it doesn't run here, which is no error. */
+  /** Starts the server, and waits until it is ready, or known not to run here, which is no error. */
   async start(): Promise<void> {
     const { runtime, work, options } = this.#settings;
     // What it can be given is what its help says.
