@@ -15,6 +15,7 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import {
+  appendFileSync,
   closeSync,
   constants,
   existsSync,
@@ -30,7 +31,7 @@ import * as net from "node:net";
 import * as os from "node:os";
 import * as path from "node:path";
 import process from "node:process";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 /** A runtime and how it is started. */
@@ -71,6 +72,22 @@ export const windows = os.platform() === "win32";
 export const project = path.join(path.dirname(fileURLToPath(import.meta.url)), "..");
 
 /**
+ * For the twins (see twins.ts) and the matrix (see matrix.ts): SCRIPTS names another folder with scripts to be tested,
+ * ONLY the title of the only test to be run, RESULTS a file that gets a line of JSON for each test: a `Result`.
+ */
+const { SCRIPTS, ONLY, RESULTS } = process.env;
+/** Seconds that a test waits for what should come at once. For a twin, that is to fail, fewer will do. */
+export const PATIENCE = ONLY ? 8 : 20;
+export const scripts = SCRIPTS ?? path.join(project, "scripts");
+
+/** What became of a test: what it has failed with, or why it was skipped. */
+export interface Result {
+  title: string;
+  failure?: string;
+  skipped?: string;
+}
+
+/**
  * With FORM=short the contract is tested on what `standalone.ts` makes of the scripts for each runtime, from a folder
  * with nothing else in it. Such a copy has its options as constants, no command line, and a log of few words.
  */
@@ -97,7 +114,7 @@ const copies = whole ? "" : temporaryFolder();
 
 /** Where a script is, or its copy, which is made when it is first asked for; and the options that it is given. */
 function locate(script: string, args: string[], runtime: Runtime): string[] {
-  const original = path.join(project, "scripts", script);
+  const original = path.join(scripts, script);
   // The tools start or read the other scripts, and have no copies.
   if (whole || ["bench.ts", "standalone.ts", "timeline.ts"].includes(script) || script.includes("/")) {
     return [original, ...args];
@@ -108,7 +125,7 @@ function locate(script: string, args: string[], runtime: Runtime): string[] {
   if (existsSync(copy)) return [copy];
   mkdirSync(path.dirname(copy), { recursive: true });
   const made = [path.basename(script, ".ts"), "--runtime", runtime.name, "--output", copy, "--", ...constants];
-  const { status, stderr } = spawnSync("deno", ["run", "-A", path.join(project, "scripts", "standalone.ts"), ...made], {
+  const { status, stderr } = spawnSync("deno", ["run", "-A", path.join(scripts, "standalone.ts"), ...made], {
     encoding: "utf8",
   });
   return status === 0 ? [copy] : raise(`standalone.ts ${made.join(" ")}: ${stderr}`);
@@ -133,6 +150,8 @@ export interface StartOptions {
   input?: string | Uint8Array;
   /** Environment variables beside those of the test. */
   environment?: Record<string, string>;
+  /** How long `run` waits for the end. What takes longer is killed, and has no exit code. */
+  seconds?: number;
 }
 
 /** A script that runs, or has run. */
@@ -189,7 +208,7 @@ export class Script {
   }
 
   /** Waits for a line of output that matches, and returns it; fails after `seconds`. */
-  async line(pattern: RegExp, seconds = 20): Promise<string> {
+  async line(pattern: RegExp, seconds = PATIENCE): Promise<string> {
     let gone = false;
     this.exited.then(() => {
       gone = true;
@@ -209,7 +228,7 @@ export class Script {
   }
 
   /** Waits until as many lines match, and returns them; fails after `seconds`. */
-  async count(pattern: RegExp, least: number, seconds = 20): Promise<string[]> {
+  async count(pattern: RegExp, least: number, seconds = PATIENCE): Promise<string[]> {
     if (!await until(() => this.lines(pattern).length >= least, seconds)) {
       raise(`${this.lines(pattern).length} instead of ${least} lines match ${pattern}`);
     }
@@ -217,7 +236,7 @@ export class Script {
   }
 
   /** Waits until every connection that was accepted has been closed, and says why each was: see `reasons`. */
-  async allClosed(seconds = 20): Promise<Map<number, string>> {
+  async allClosed(seconds = PATIENCE): Promise<Map<number, string>> {
     const count = (event: string) => this.output.filter((line) => eventOf(line)[1] === event).length;
     await until(() => count("close") >= count("accept"), seconds);
     return this.reasons();
@@ -241,7 +260,8 @@ export class Script {
 
   /** Sends a signal, and waits for the end, which has to come within a second: the exit code. */
   async stopAtOnce(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
-    const before = performance.now(), code = await this.stop(signal, 20), time = performance.now() - before;
+    const before = performance.now(), code = await this.stop(signal, 10), time = performance.now() - before;
+    if (code === null) throw new Error(`${signal} does not end it`);
     if (time > 1000) throw new Slow(`${time.toFixed()} ms from ${signal} to the end`);
     return code;
   }
@@ -337,7 +357,7 @@ export class Pipe {
   }
 
   /** Reads until a line matches, and returns the match; fails after `seconds`. */
-  async line(pattern: RegExp, seconds = 20): Promise<RegExpExecArray> {
+  async line(pattern: RegExp, seconds = PATIENCE): Promise<RegExpExecArray> {
     const multiline = new RegExp(pattern.source, "m");
     await until(() => {
       this.read();
@@ -396,7 +416,10 @@ export async function run(
   options?: StartOptions,
 ): Promise<{ code: number | null; output: string[]; errors: string }> {
   const child = new Script(runtime, script, args, { input: "", ...options });
-  return { code: await child.exited, output: child.output, errors: child.errors };
+  const timer = options?.seconds && setTimeout(() => child.kill(), options.seconds * 1000);
+  const code = await child.exited;
+  clearTimeout(timer);
+  return { code, output: child.output, errors: child.errors };
 }
 
 /** What took longer than it may, which can be the fault of a machine that is busy. */
@@ -404,20 +427,54 @@ export class Slow extends Error {}
 
 /**
  * Registers a test, with more time than Bun's five seconds. A failure is printed when it happens, and not only at the
- * end. What was too slow is tried again, five times in all.
+ * end. What was too slow is tried again, five times in all. A test that can't be made here returns why.
  */
-export function check(title: string, body: (t: TestContext) => void | Promise<void>): void {
+export function check(title: string, body: () => void | string | Promise<void | string>): void {
+  if (listing) return void listing.push({ title });
+  if (ONLY && title !== ONLY) return;
   test(title, { timeout: 180_000 }, async (t) => {
     for (let attempt = 1;; attempt++) {
       try {
-        return await body(t);
+        const skipped = await body() ?? undefined;
+        tell({ title, skipped });
+        return skipped === undefined ? undefined : t.skip(skipped);
       } catch (error) {
         if (error instanceof Slow && attempt < 5) continue;
-        console.error(`${title}: ${(error as Error).message}`);
+        const { message } = error as Error;
+        console.error(`${title}: ${message}`);
+        tell({ title, failure: message });
         throw error;
       }
     }
   });
+}
+
+function tell(result: Result): void {
+  if (RESULTS) appendFileSync(RESULTS, `${JSON.stringify(result)}\n`);
+}
+
+/** A test that would be registered, or `why` there is none of this title. */
+export interface Listed {
+  title: string;
+  why?: string;
+}
+
+let listing: Listed[] | null = null;
+
+/** The tests that `body` registers, and those that it leaves out. None of them is run. */
+export function listed(body: () => void): Listed[] {
+  const list: Listed[] = listing = [];
+  try {
+    body();
+  } finally {
+    listing = null;
+  }
+  return list;
+}
+
+/** Instead of `check`, for what a server does not promise. */
+export function leaveOut(title: string, why: string): void {
+  listing?.push({ title, why });
 }
 
 export function sleep(milliseconds: number): Promise<void> {
@@ -425,7 +482,7 @@ export function sleep(milliseconds: number): Promise<void> {
 }
 
 /** Waits until `condition` holds, for at most `seconds`, and says whether it does. */
-export async function until(condition: () => boolean, seconds = 20): Promise<boolean> {
+export async function until(condition: () => boolean, seconds = PATIENCE): Promise<boolean> {
   for (const end = Date.now() + seconds * 1000; Date.now() < end; await sleep(20)) {
     if (condition()) return true;
   }
@@ -544,7 +601,7 @@ export class Client {
   }
 
   /** Waits for `length` bytes and takes them; fails if they don't come within `seconds`, or the connection ends. */
-  async receive(length: number, seconds = 20): Promise<Uint8Array> {
+  async receive(length: number, seconds = PATIENCE): Promise<Uint8Array> {
     await this.#wait(() => this.received >= length, seconds);
     const all = new Uint8Array(Buffer.concat(this.#chunks));
     if (all.length < length) throw new Error(`${all.length} of ${length} bytes came, ended: ${this.ended}`);
@@ -554,14 +611,14 @@ export class Client {
   }
 
   /** Sends, and says whether exactly that comes back within `seconds`. */
-  async echo(data: string | Uint8Array, seconds = 20): Promise<boolean> {
+  async echo(data: string | Uint8Array, seconds = PATIENCE): Promise<boolean> {
     const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
     this.send(bytes);
     return Buffer.compare(await this.receive(bytes.length, seconds), bytes) === 0;
   }
 
   /** Waits until the connection has ended, and returns how: see `ended`. */
-  async end(seconds = 20): Promise<string | null> {
+  async end(seconds = PATIENCE): Promise<string | null> {
     await this.#wait(() => this.ended !== null, seconds);
     return this.ended;
   }
