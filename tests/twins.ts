@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Broken twins: each is one of the servers with one thing wrong, and the contract has to find it.
+ *
+ * The scripts are copied, a text in one of them is replaced, and the tests of that model run on the copy. The test that
+ * is named has to fail, with the words that are named; its kin may fail, and no other.
+ *
+ *   deno task twins                     each with all tests of its model
+ *   deno task twins silence spins       those whose names contain one of these words
+ *
+ * twins.test.ts runs each with the one test that is to find it.
+ */
+
+import { spawn } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import * as path from "node:path";
+import process from "node:process";
+import { project, type Result, scripts } from "./harness.ts";
+
+/** In a file below scripts/ a text, which stands there once, is replaced. */
+interface Change {
+  file: string;
+  from: string;
+  to: string;
+}
+
+/** A server with one thing wrong. */
+export interface Twin extends Change {
+  /** What is wrong with it. */
+  name: string;
+  /** The model, as in the titles of tests, and the runtime. */
+  model: string;
+  runtime: string;
+  /** The test that finds it, and the words with which it fails. */
+  caught: string;
+  says: RegExp;
+  /** Its kin: other tests that this may fail. */
+  also?: string[];
+}
+
+// Tests that several twins fail.
+const wait = "what a wait has found, with its figures",
+  everyByte = "every byte comes back, in order",
+  halfClose = "half-close: all replies, then the end of the stream",
+  takesLeave = "--messages 3 closes after three exchanges, and loses nothing that it has sent",
+  reset = "a reset at any point costs that connection alone",
+  neverReads = "clients that never read cost bounded memory, and only themselves; a reset wakes who waits",
+  slowReader = "64 MiB to a slow reader, who has shut down its side",
+  exhausted = "out of descriptors: no spin, no exit, served again when some are free, and stopped when asked",
+  churn = "clients come and go: no descriptor, thread or memory is left behind",
+  beside = "an active connection beside idle ones",
+  forged = "the log can't be forged, and every line of it has the same form",
+  reasons = "why a connection ends: the client has left, or reset it, or was silent",
+  silent = "a client that never reads is silent",
+  computes = "a client is not silent while the server computes for it",
+  ends = "options at their ends: a long time is not a short one, and quiet is one line",
+  SIGINT = "SIGINT with open connections: each closed, exit 0 within a second, the port free",
+  SIGTERM = "SIGTERM with open connections: each closed, exit 0 within a second, the port free",
+  unwritable = "a log that can't be written is said once, and it serves on",
+  readerGone = "a log whose reader has gone ends it quietly",
+  stalled = "a log whose reader stalls holds nobody up",
+  mistakes = "a mistake in the command line is one line and exit code 2",
+  help = "--help names every option, in lines of 80 columns",
+  taken = "a taken port or an unknown host is one line and exit code 1";
+
+export const twins: Twin[] = [
+  // What becomes of the bytes.
+  {
+    name: "ignores how much of a send was taken",
+    file: "shim/deno.ts",
+    from: "if (length < data.length) this.sendThen(data.subarray(length), sent, failed);\n      else sent();",
+    to: "sent();",
+    ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 67108864 bytes came/ },
+  },
+  {
+    name: "binds every address",
+    file: "shim/node.ts",
+    from: "listener.listen({ host, port, reusePort }",
+    to: "listener.listen({ port, reusePort }",
+    ...{ model: "tasks.ts", runtime: "node", caught: everyByte, says: /the address that it was given, and no other/ },
+    also: [forged, taken],
+  },
+  {
+    name: "closes when the client has shut down its side",
+    file: "shim/node.ts",
+    from: "net.createServer({ allowHalfOpen: true",
+    to: "net.createServer({ allowHalfOpen: false",
+    ...{ model: "offload.ts", runtime: "node", caught: halfClose, says: /of 5 bytes came/ },
+    also: [slowReader],
+  },
+  {
+    name: "closes with unread input, which resets the connection",
+    file: "shim/clients.ts",
+    from: "sys.shutdown(client.fd, sys.SHUT_WR);",
+    to: 'this.close(client, "");',
+    ...{ model: "poll.ts", runtime: "deno", caught: takesLeave, says: /no reset/ },
+  },
+  {
+    name: "closes without waiting for what was sent",
+    file: "shim/deno.ts",
+    from: "if (this.#ended || this.#failure) return this.#destroy();",
+    to: "if (this.#closed) return this.#destroy();",
+    ...{ model: "tasks.ts", runtime: "deno", caught: takesLeave, says: /no reset/ },
+  },
+  {
+    name: "serves one message too many",
+    file: "tasks.ts",
+    from: "count < options.messages",
+    to: "count <= options.messages",
+    ...{ model: "tasks.ts", runtime: "bun", caught: takesLeave, says: /null/ },
+  },
+  {
+    name: "keeps a connection until the client closes its side",
+    file: "shim/stream.ts",
+    from: "    setTimeout(() => this.destroy(), LINGER).unref();\n",
+    to: "",
+    ...{ model: "tasks.ts", runtime: "bun", caught: takesLeave, says: /the connection is kept for who stays/ },
+  },
+  {
+    name: "has no handler for errors: a reset ends the process",
+    file: "shim/node.ts",
+    from: 'socket.on("error", (error) => this.abort(error));',
+    to: "",
+    ...{ model: "tasks.ts", runtime: "node", caught: reset, says: /ECONNREFUSED|ECONNRESET/ },
+    also: [neverReads, reasons, silent, churn],
+  },
+  {
+    name: "takes in without end what is never read",
+    file: "shim/stream.ts",
+    from: "else if (this.#arrived.push(data) === MOST) this.#socket.pause();",
+    to: "else this.#arrived.push(data);",
+    ...{ model: "multiplex.ts", runtime: "node", caught: neverReads, says: /takes without end|MiB/ },
+    also: [SIGTERM],
+  },
+  {
+    name: "wakes nobody who waits to send when the client resets",
+    file: "shim/stream.ts",
+    from: "for (const waiting of [this.#receiver, this.#sender]) waiting?.failed(why);",
+    to: "this.#receiver?.failed(why);",
+    ...{ model: "tasks.ts", runtime: "bun", caught: neverReads, says: /never closed/ },
+    also: [reset, silent, SIGTERM],
+  },
+  {
+    name: "edge-triggered, and does not go on until EAGAIN",
+    file: "epoll.ts",
+    from: "else if (edge) undrained.add(clients.at(fd));",
+    to: "else if (edge) handle(clients, clients.at(fd));",
+    ...{ model: "epoll.ts --edge", runtime: "bun", caught: slowReader, says: /bytes came/ },
+    also: [wait, halfClose, takesLeave],
+  },
+  {
+    name: "doesn't wait for a slow client to take the rest",
+    file: "select.ts",
+    from: "  clients.watch(client, WRITE);",
+    to: "  clients.finish(client, options.messages);",
+    ...{ model: "select.ts", runtime: "node", caught: slowReader, says: /bytes came/ },
+    also: [neverReads, SIGTERM],
+  },
+  {
+    name: "sends replies in the order in which they are ready",
+    file: "offload.ts",
+    from: "await Promise.all([reply, before]);",
+    to: "await Promise.all([reply]);",
+    model: "offload.ts",
+    runtime: "node",
+    caught: "a light message is answered while every worker computes; replies stay in order",
+    says: /lighthello/,
+    also: [takesLeave, neverReads, slowReader, silent],
+  },
+  {
+    name: "computes on the loop",
+    file: "offload.ts",
+    from: "  if (isLight(data)) {",
+    to: "  burn(connection.id, options.work, data);\n  if (data) {",
+    model: "offload.ts",
+    runtime: "deno",
+    caught: "a light message is answered while every worker computes; replies stay in order",
+    says: /no line matches/,
+    also: ["a client for whose message there is no room is not read from, and served in the end"],
+  },
+  {
+    name: "counts the thread that accepts among those that serve",
+    file: "pool.ts",
+    from: "for (let i = 0; i < options.workers; i++)",
+    to: "for (let i = 1; i < options.workers; i++)",
+    model: "pool.ts",
+    runtime: "deno",
+    caught: "three at once; two wait for a close, and how long is told",
+    says: /0 of 5 bytes came/,
+    also: [
+      "three at once; two wait for a reset, and how long is told",
+      "the heartbeat says what each thread does, and says it once",
+      "the same three threads for 100 clients",
+      "--work on two threads at the same time, in one loop one after another",
+      ...[neverReads, SIGINT, SIGTERM, beside],
+    ],
+  },
+
+  // Crowds.
+  {
+    name: "spins when it is out of descriptors",
+    file: "shim/clients.ts",
+    from: "      if (!this.#exhausted) this.#watch(this.#listener, 0, READ);\n      this.#exhausted = true;\n",
+    to: "",
+    ...{ model: "epoll.ts", runtime: "deno", caught: exhausted, says: /it spins/ },
+  },
+  {
+    name: "leaves it to Bun to run out of descriptors",
+    file: "shim/bun.ts",
+    from: "if (!turnsAway(socket)) this",
+    to: "this",
+    ...{ model: "tasks.ts", runtime: "bun", caught: exhausted, says: /it spins/ },
+  },
+  {
+    name: "keeps the descriptor of a connection that was reset",
+    file: "shim/clients.ts",
+    from: "    sys.close(fd);\n",
+    to: "    if (!(Number(reason) < 0)) sys.close(fd);\n",
+    ...{ model: "poll.ts", runtime: "deno", caught: churn, says: /descriptors/ },
+  },
+  {
+    name: "keeps the thread of every eighth client that has left",
+    file: "threads.ts",
+    from: "else serve(new CurrentThread().accept());",
+    to: "else {\n  const connection = new CurrentThread().accept();\n  serve(connection);\n" +
+      "  if (connection.id % 8 === 0) setInterval(() => {}, 1000);\n}",
+    ...{ model: "threads.ts", runtime: "bun", caught: churn, says: /\d+ to \d+ (threads|descriptors)/ },
+  },
+  {
+    name: "takes longer for a message when many clients are silent",
+    file: "multiplex.ts",
+    from: "const found = await selector.wait();",
+    to: "const found = await selector.wait();\n" +
+      "    for (const end = performance.now() + (selector.size > 3900 ? 25 : 0); performance.now() < end;);",
+    ...{ model: "multiplex.ts", runtime: "bun", caught: beside, says: /ms a message/ },
+  },
+
+  // The log.
+  {
+    name: "writes to the log what a client has sent",
+    file: "shim/program.ts",
+    from: "/[^\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]/gu",
+    to: "/\\n/g",
+    ...{ model: "tasks.ts", runtime: "deno", caught: forged, says: /\u202e/ },
+  },
+  {
+    name: "logs what it has received after it has answered",
+    file: "tasks.ts",
+    from: 'log("recv", id, data.length, data);',
+    to: 'queueMicrotask(() => log("recv", id, data.length, data));',
+    ...{ model: "tasks.ts", runtime: "node", caught: forged, says: /accept/ },
+  },
+  {
+    name: "is not quiet",
+    file: "shim/program.ts",
+    from: "quiet = given.quiet === true;",
+    to: "",
+    ...{ model: "reactors.ts", runtime: "node", caught: ends, says: /quiet/ },
+  },
+  {
+    name: "blocks where the reader of its log stalls",
+    file: "shim/program.ts",
+    from: "fs.constants.O_WRONLY | fs.constants.O_NONBLOCK",
+    to: "fs.constants.O_WRONLY",
+    ...{ model: "epoll.ts", runtime: "node", caught: stalled, says: /bytes came/ },
+  },
+  {
+    name: "goes on when the reader of its log has gone",
+    file: "shim/program.ts",
+    from: 'if (isMainThread && !isChild) stop("");',
+    to: "if (isMainThread && !isChild) return;",
+    ...{ model: "multiplex.ts", runtime: "deno", caught: readerGone, says: /it goes on/ },
+  },
+  {
+    name: "takes a log that can't be written for the end",
+    file: "shim/program.ts",
+    from: "  // One thread says it for all, and the parent for its children.\n",
+    to: "  throw error;\n",
+    ...{ model: "tasks.ts", runtime: "bun", caught: unwritable, says: /does not serve|0 of 3 bytes came/ },
+  },
+
+  // How a connection ends, and the server.
+  {
+    name: "closes no silent connection",
+    file: "shim/program.ts",
+    from: "++connection.silence > idle",
+    to: "++connection.silence > 20 * idle",
+    ...{ model: "uring.ts", runtime: "deno", caught: reasons, says: /silent for 1 s|end/ },
+    also: [silent],
+  },
+  {
+    name: "waits for ever for who never reads",
+    file: "nonblocking.ts",
+    from: "    clients.each((client) => handle(clients, client));",
+    to: "    clients.each((client) => {\n      handle(clients, client);\n" +
+      "      if (client.unsent.length > 0) client.silence = 0;\n    });",
+    ...{ model: "nonblocking.ts", runtime: "deno", caught: silent, says: /no line matches/ },
+  },
+  {
+    name: "counts the time that it was stopped as the client's silence",
+    file: "shim/program.ts",
+    from: "if (lastCount - before > 1500) return;\n",
+    to: "for (const one of open) one.silence += Math.floor((lastCount - before) / 1400);\n",
+    ...{ model: "tasks.ts", runtime: "deno", caught: reasons, says: /0 of 12 bytes came|it was not the client/ },
+  },
+  {
+    name: "counts the time that it computes as the client's silence",
+    file: "shim/thread.ts",
+    from: "connection.excused = () => ![INBOX, OUTBOX].includes(this.#mailbox.get(ASLEEP));",
+    to: "",
+    ...{ model: "pool.ts", runtime: "node", caught: computes, says: /0 of 5 bytes came/ },
+  },
+  {
+    name: "counts the time in line as the client's silence",
+    file: "shim/stream.ts",
+    from: "  silence = -Infinity;",
+    to: "  silence = 0;",
+    ...{ model: "pool.ts", runtime: "node", caught: computes, says: /0 of 5 bytes came/ },
+  },
+  {
+    name: "forgets that a client waits for a worker",
+    file: "offload.ts",
+    from: "connection.silence = 0;",
+    to: "void connection;",
+    ...{ model: "offload.ts", runtime: "bun", caught: computes, says: /0 of 5 bytes came/ },
+  },
+  {
+    name: "has a timer for each silence, and takes a long one for a short one",
+    file: "shim/program.ts",
+    from: "setInterval(() => closeSilent(given.idle as number), 1000).unref();",
+    to: "setInterval(() => closeSilent(0), given.idle as number * 1000).unref();",
+    ...{ model: "tasks.ts", runtime: "node", caught: ends, says: /bytes came/ },
+    also: [reasons, silent],
+  },
+  {
+    name: "doesn't stop as long as there are connections",
+    file: "shim/program.ts",
+    from:
+      '  for (const connection of open) connection.abort(new Error("the server stops"));\n  for (let i = 0; i < 25 && ',
+    to: "  for (;",
+    ...{ model: "tasks.ts", runtime: "bun", caught: SIGINT, says: /does not end it/ },
+    also: [SIGTERM, readerGone, stalled, exhausted],
+  },
+  {
+    name: "can't have its port again at once",
+    file: "shim/sys.ts",
+    from: "  must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));\n",
+    to: "",
+    ...{ model: "epoll.ts", runtime: "bun", caught: SIGINT, says: /EADDRINUSE/ },
+    also: [SIGTERM],
+  },
+
+  // The command line.
+  {
+    name: "ignores an option that it doesn't know",
+    file: "shim/program.ts",
+    from: "allowPositionals: operands,",
+    to: "allowPositionals: operands,\n      strict: false,",
+    ...{ model: "tasks.ts", runtime: "bun", caught: mistakes, says: /nonsense/ },
+  },
+  {
+    name: "has help that is wider than a terminal",
+    file: "shim/program.ts",
+    from: "{0,${78 - indent}}",
+    to: "{0,${98 - indent}}",
+    ...{ model: "offload.ts", runtime: "deno", caught: help, says: /columns/ },
+  },
+  {
+    name: "fails with the exit code of success",
+    file: "shim/program.ts",
+    from: "  process.exit(1);",
+    to: "  process.exit(0);",
+    ...{ model: "poll.ts", runtime: "node", caught: taken, says: /0,/ },
+  },
+  {
+    name: "shares its port with whoever asks for it",
+    file: "reuseport.ts",
+    from: "  (await listen(options).catch(cannotListen)).close();\n",
+    to: "",
+    ...{ model: "reuseport.ts", runtime: "node", caught: taken, says: /null/ },
+  },
+];
+
+/** The command of the runtime that this runs on, for the tests of a file. */
+const runner = "Deno" in globalThis
+  ? ["deno", "test", "-A", "--no-check"]
+  : "Bun" in globalThis
+  ? ["bun", "test"]
+  : ["node", "--test"];
+
+/** The title of a test of the twin's model. */
+export function titleOf({ runtime, model }: Twin, what: string): string {
+  return `${runtime} ${model}: ${what}`;
+}
+
+/** Copies the scripts with the change into a folder, which is the caller's to remove. */
+function copy({ file, from, to }: Change): string {
+  const folder = mkdtempSync(path.join(tmpdir(), "echo-twin-"));
+  cpSync(scripts, folder, { recursive: true });
+  const changed = path.join(folder, file), parts = readFileSync(changed, "utf8").split(from);
+  if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times: ${from}`);
+  writeFileSync(changed, parts.join(to));
+  return folder;
+}
+
+/** Runs the tests of the twin's model on it, or `only` one of them, and returns what became of them. */
+export async function test(twin: Twin, only = ""): Promise<Result[]> {
+  const { model, runtime } = twin, folder = copy(twin);
+  try {
+    const results = path.join(folder, "results"), name = model.replace(".ts", "").replace(/ --(\w+).*/, "_$1");
+    const environment: Record<string, string | undefined> = {
+      ...{ ...process.env, RUNTIMES: runtime, SCRIPTS: folder, RESULTS: results, ONLY: only },
+    };
+    // With it Node would think that the tests are part of those that are running.
+    delete environment.NODE_TEST_CONTEXT;
+    const [command, ...args] = [...runner, path.join(project, "tests", `${name}.test.ts`)];
+    const child = spawn(command, args, { cwd: project, env: environment });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => output += data);
+    await new Promise((resolve) => child.on("close", resolve));
+    if (!existsSync(results)) throw new Error(`no test has run: ${output}`);
+    return readFileSync(results, "utf8").trimEnd().split("\n").map((line) => JSON.parse(line));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Runs the twins, and prints what is not as their table says. */
+async function main(): Promise<void> {
+  const words = process.argv.slice(2), start = performance.now();
+  const chosen = twins.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)));
+  for (const twin of chosen) {
+    const caught = titleOf(twin, twin.caught), kin = (twin.also ?? []).map((what) => titleOf(twin, what));
+    const failed = (await test(twin)).filter(({ failure }) => failure !== undefined);
+    const wrong = failed.filter(({ title }) => title !== caught && !kin.includes(title))
+      .map(({ title, failure }) => `fails: ${title}: ${failure}`);
+    if (!failed.some(({ title, failure }) => title === caught && twin.says.test(failure!))) {
+      wrong.push(`passes: ${caught}`);
+    }
+    if (wrong.length > 0) process.exitCode = 1;
+    console.log([`${wrong.length > 0 ? "WRONG" : "ok"}: ${twin.name}`, ...wrong].join("\n  "));
+  }
+  console.log(`${chosen.length} twins in ${((performance.now() - start) / 60_000).toFixed(1)} min`);
+}
+
+if (import.meta.main) await main();
