@@ -381,7 +381,7 @@ export async function serve(
   options?: StartOptions,
 ): Promise<void> {
   const server = new Script(runtime, script, ["--port", "0", ...args], options);
-  const before = clients.length;
+  const before = new Set(clients);
   try {
     // A busy machine may take its time to start a runtime, and a pool of them.
     if (!options?.output) await server.line(/^listening on .*:\d+$/, 30);
@@ -394,7 +394,7 @@ export async function serve(
     });
   } finally {
     // A test that has failed leaves them open, and the next ones would run out of descriptors.
-    for (const client of clients.splice(before)) client.close();
+    for (const client of clients) if (!before.has(client)) client.close();
     await server.kill();
   }
 }
@@ -499,8 +499,8 @@ export function pattern(length: number, seed = 0): Uint8Array {
   return bytes;
 }
 
-/** Those that were made for the servers that are running. */
-const clients: Client[] = [];
+/** Those that are connected, or on the way. */
+const clients = new Set<Client>();
 
 /** A client of the test's own, which reads only when it is told to. */
 export class Client {
@@ -512,11 +512,14 @@ export class Client {
   #changed = () => {};
 
   constructor(port: number, host = "127.0.0.1") {
-    clients.push(this);
+    clients.add(this);
     this.socket = net.connect({ port, host, allowHalfOpen: true });
     this.socket.on("error", (error: Error & { code?: string }) => this.#end(error.code ?? error.message));
     this.socket.on("end", () => this.#end("end"));
-    this.socket.on("close", () => this.#end("close"));
+    this.socket.on("close", () => {
+      clients.delete(this);
+      this.#end("close");
+    });
   }
 
   #end(how: string): void {

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-/** An echo server with a fault, for the tests of load.ts and bench.ts: it shows once in each connection, or for good. */
+/** An echo server with a fault, for the tests of what should notice: it shows once in each connection, or for good. */
 
+import { openSync } from "node:fs";
 import * as net from "node:net";
 import process from "node:process";
 
 /** Where in a connection the fault shows: after the first messages, when nobody looks any more. */
 const place = 2000;
 
-/** What is sent instead of `data`, whose first byte is number `at` of the connection; `null` closes it. */
-const faults: Record<string, (data: Uint8Array, at: number) => Uint8Array | null> = {
+/** What is sent instead of `data`, whose first byte is number `at` of a connection `age` ms old; `null` closes it. */
+const faults: Record<string, (data: Uint8Array, at: number, age: number) => Uint8Array | null> = {
   none: (data) => data,
   drop: (data, at) => holds(data, at) ? splice(data, place - at, 1) : data,
   corrupt: (data, at) => holds(data, at) ? splice(data, place - at, 1, data[place - at] ^ 1) : data,
@@ -18,7 +19,22 @@ const faults: Record<string, (data: Uint8Array, at: number) => Uint8Array | null
   silent: (data, at) => at + data.length > place ? new Uint8Array(0) : data,
   mute: () => new Uint8Array(0),
   close: (data, at) => at + data.length > place ? null : data,
+  // Loses bytes while there are others; just after it has connected, that may be its predecessor.
+  together: (data, _, age) => open > 1 && age > 50 ? data.subarray(1) : data,
 };
+
+/** Faults that no byte shows: what is done with a connection when it begins. */
+const others: Record<string, (socket: net.Socket) => void> = {
+  leak: () => void openSync("/dev/null", "r"),
+  deaf: (socket) => socket.allowHalfOpen = true,
+  crash: (socket) =>
+    socket.on("error", (error) => {
+      throw error;
+    }),
+  stubborn: () => void process.removeAllListeners("SIGTERM"),
+};
+
+let open = 0;
 
 function holds(data: Uint8Array, at: number): boolean {
   return at <= place && place < at + data.length;
@@ -28,17 +44,25 @@ function splice(data: Uint8Array, at: number, count: number, ...others: number[]
   return Uint8Array.from([...data.subarray(0, at), ...others, ...data.subarray(at + count)]);
 }
 
-const fault = faults[process.argv[2]];
+const name = process.argv.at(-1)!, fault = faults[name] ?? faults.none;
 const server = net.createServer({ noDelay: true }, (socket) => {
+  const start = Date.now();
   let at = 0;
+  open++;
+  socket.on("close", () => open--);
+  others[name]?.(socket);
   socket.on("error", () => {});
   socket.on("data", (data: Uint8Array | string) => {
-    const reply = fault(data as Uint8Array, at);
+    const reply = fault(data as Uint8Array, at, Date.now() - start);
     at += data.length;
-    if (reply) socket.write(reply);
-    else socket.destroy();
+    if (!reply) socket.destroy();
+    else if (!socket.write(reply)) {
+      socket.pause();
+      if (name !== "stuck") socket.once("drain", () => socket.resume());
+    }
   });
 });
+process.on("SIGTERM", () => process.exit(0));
 server.listen(
   0,
   "127.0.0.1",

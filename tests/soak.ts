@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Soak: clients with random behaviour against one server, and what has to hold whatever they do.
+ *
+ *   deno task soak pool --seconds 300                      on Deno, with a new seed, which is printed
+ *   deno task soak "epoll --edge" --runtime bun --seed 7   the same behaviour again
+ *
+ * A client makes one connection after another. What it does in each comes from a generator of its own, made from the
+ * seed and the number of the client: so it does the same, whoever is there beside it. A failure is therefore tried again
+ * with fewer and fewer clients; `--only` repeats what remains. When everyone has left, the server has to be as it was
+ * after a first quarter of the time. Linux only, for what is asked of the process.
+ */
+
+import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
+import process from "node:process";
+import { Client, pattern, type Runtime, runtimes, Script, sleep, Slow, until } from "./harness.ts";
+import { type Model, models } from "./models.ts";
+
+/** What is run. */
+export interface Soak {
+  runtime: Runtime;
+  model: Model;
+  seconds: number;
+  seed: number;
+  /** Their numbers. */
+  clients: number[];
+  /** Seconds in which every reply has to come, however many clients wait for the same thread. */
+  patience: number;
+}
+
+/** Steps by how often they are taken, with the least and the most bytes or milliseconds; how a client leaves comes last. */
+type Steps = [share: number, what: string, least?: number, most?: number][];
+const steps: Steps = [
+  [50, "send", 1, 300 * 1024],
+  [25, "receive"],
+  [15, "pause", 1, 60],
+  [10, "stall", 10, 300],
+  [3, "flood", 4 * 1024 * 1024, 12 * 1024 * 1024],
+];
+const ends: Steps = [[5, "finish"], [3, "close"], [3, "reset"]];
+
+/** How often a failure is tried again with fewer clients, and the most seconds of each. */
+const RUNS = 12, RUN_SECONDS = 60;
+
+/** A generator of numbers from 0 to below 1 (mulberry32): the same for the same seed and client. */
+function generator(seed: number, client: number): () => number {
+  let state = Math.imul(seed, 0x9e3779b1) ^ Math.imul(client + 1, 0x85ebca6b);
+  return () => {
+    state = state + 0x6d2b79f5 | 0;
+    let x = Math.imul(state ^ state >>> 15, state | 1);
+    x ^= x + Math.imul(x ^ x >>> 7, x | 61);
+    return ((x ^ x >>> 14) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Draws a step. Small amounts are as likely as large ones: 1 to 10 as 1000 to 10 000. */
+function draw(random: () => number, from: Steps): [what: string, amount: number] {
+  let rest = random() * from.reduce((sum, [share]) => sum + share, 0);
+  const [, what, least = 0, most = 0] = from.find(([share]) => (rest -= share) < 0)!;
+  return [what, least === 0 ? 0 : Math.floor(least * (most / least) ** random())];
+}
+
+/** What clients send, over and over: each connection begins in another place. */
+const tape = pattern(1_000_003);
+
+/** What stands from `from` on, in pieces. */
+function* pieces(from: number, length: number): Generator<Uint8Array> {
+  for (const end = from + length; from < end;) {
+    const piece = tape.subarray(from % tape.length, from % tape.length + Math.min(65_536, end - from));
+    yield piece;
+    from += piece.length;
+  }
+}
+
+/** A client: a function that makes one connection after another, until `end`, in milliseconds since 1970. */
+function client(number: number, { seed, patience }: Soak, sums: { connections: number; bytes: number }) {
+  const random = generator(seed, number);
+  let count = 0;
+  return async (port: number, end: number): Promise<void> => {
+    while (Date.now() < end) {
+      const start = Math.floor(random() * tape.length);
+      const plan = [
+        ...Array.from({ length: Math.floor(random() * 12) }, () => draw(random, steps)),
+        draw(random, ends),
+      ];
+      count++;
+      try {
+        const right = await follow(await Client.connect(port), plan, start, patience);
+        sums.bytes += right;
+        sums.connections++;
+      } catch (error) {
+        const did = plan.map(([what, amount]) => `${what} ${amount || ""}`.trim()).join(", ");
+        throw new Error(`client ${number}, its connection ${count} (${did}): ${(error as Error).message}`);
+      }
+    }
+  };
+}
+
+/** Does in a connection what is planned. Throws what is wrong; returns how many bytes have come back, and are right. */
+async function follow(client: Client, plan: [string, number][], start: number, patience: number): Promise<number> {
+  let sent = 0, right = 0;
+  const expect = async (length: number): Promise<void> => {
+    client.read();
+    const data = await client.receive(length, patience).catch(async (error) => {
+      // What has come says more, if it is wrong.
+      await expect(client.received);
+      throw error;
+    });
+    let at = 0;
+    for (const piece of pieces(start + right, length)) {
+      if (Buffer.compare(data.subarray(at, at + piece.length), piece) !== 0) {
+        throw new Error(`byte ${right + at + piece.findIndex((byte, i) => byte !== data[at + i])} is wrong`);
+      }
+      at += piece.length;
+    }
+    right += length;
+  };
+  for (const [what, amount] of plan) {
+    // It reads on when it next receives; until then the server can't send what the kernel has no room for.
+    if (what === "stall" || what === "flood") client.pause();
+    if (what === "send" || what === "flood") {
+      for (const piece of pieces(start + sent, amount)) client.send(piece);
+      sent += amount;
+    }
+    if (what === "receive") await expect(sent - right);
+    if (what === "pause" || what === "stall") await sleep(amount);
+    if (what === "flood") await sleep(300);
+    if (what === "finish") {
+      client.finish();
+      await expect(sent - right);
+      assertEquals(await client.end(patience), "end", "all has come, but no end of the stream");
+    }
+    if (what === "close" || what === "reset") assertEquals(client.ended, null, "the server has ended the connection");
+  }
+  // Of one that leaves earlier: what has come so far.
+  await expect(client.received);
+  assert(right <= sent, `${right} bytes came back of ${sent}`);
+  if (plan.at(-1)![0] === "reset") client.reset();
+  client.close();
+  return right;
+}
+
+/** What a server may have more of afterwards: runtimes have threads of their own, which come and go, and garbage (in MiB). */
+const allowed = { descriptors: 2, threads: 2, memory: 96 };
+type Figures = typeof allowed;
+const names = Object.keys(allowed) as (keyof Figures)[];
+
+const figuresOf = ({ descriptors, threads, memory }: Script) => ({ descriptors, threads, memory: Math.round(memory) });
+
+/** Runs once, and returns some figures. Throws what is wrong. */
+export async function soak(run: Soak): Promise<string> {
+  const { runtime, model, seconds, seed, patience } = run, sums = { connections: 0, bytes: 0 };
+  const server = new Script(runtime, model.script, ["--port", "0", ...model.args]);
+  const clients = run.clients.map((number) => client(number, run, sums));
+  // Minutes of it would fill the memory. What is needed is how connections begin and end, and what went wrong.
+  const forget = setInterval(() => {
+    server.bytes.length = 0;
+    server.output.push(...server.output.splice(0).filter((line) => / (accept|close|error) |^listening/.test(line)));
+  }, 1000);
+  const round = async (seconds: number) => {
+    const end = Date.now() + seconds * 1000, gone = server.exited.then(() => assert(false, "the server is gone"));
+    await Promise.race([gone, Promise.all(clients.map((visit) => visit(server.port, end)))]);
+    // It keeps so many lines for a test that is too busy to read them, and no more.
+    if (server.lines(/ lines are lost$/).length === 0) await server.allClosed(patience);
+  };
+  try {
+    await server.line(/^listening on /, 30);
+    await round(seconds / 4);
+    let before: Figures, last = Infinity;
+    // It takes a while until it has let go of what it has needed.
+    for (; (before = figuresOf(server)).descriptors + before.threads < last; await sleep(500)) {
+      last = before.descriptors + before.threads;
+    }
+    await round(seconds * 3 / 4);
+    const more = () => names.filter((name) => server[name] > before[name] + allowed[name]);
+    await until(() => more().length === 0, patience);
+    const figures = names.map((name) => `${name} ${before[name]} to ${figuresOf(server)[name]}`).join(", ");
+    assertEquals(more(), [], `left behind: ${figures}`);
+    if (!model.spins) assert(await server.rests(), "it takes CPU, though no one is there");
+    // Deno accepts what is reset by then, with an error.
+    assertEquals(server.lines(/ error (?!accept: .*\(ENOTCONN\)$|.* lines are lost$)/), [], "errors in the log");
+    const stopping = performance.now();
+    assertEquals([await server.stop("SIGTERM", patience), server.errors], [0, ""], "exit code and standard error");
+    if (performance.now() - stopping > 1000) throw new Slow("more than a second from SIGTERM to the end");
+    return `${sums.connections} connections, ${(sums.bytes / 2 ** 20).toFixed()} MiB; ${figures}`;
+  } catch (error) {
+    // What a client has noticed may have a reason that is known a little later.
+    const code = await Promise.race([server.exited.then((code) => `, exit code ${code}`), sleep(500).then(() => "")]);
+    const last = [...server.output.slice(-5).map((line) => line.slice(0, 200)), server.errors.slice(0, 1000)].join(
+      "\n",
+    );
+    (error as Error).message += `\nseed ${seed}, ${clients.length} clients; the server's last lines${code}:\n${last}`;
+    throw error;
+  } finally {
+    clearInterval(forget);
+    await server.kill();
+  }
+}
+
+/** Looks for the fewest clients with which it fails: half of them, a quarter, and so on, are left out. */
+export async function shrink(run: Soak): Promise<number[]> {
+  let { clients } = run, runs = 0;
+  for (let size = clients.length >> 1; size >= 1; size >>= 1) {
+    for (let at = 0; at < clients.length && size < clients.length && runs++ < RUNS;) {
+      const fewer = clients.toSpliced(at, size);
+      const failed = await soak({ ...run, clients: fewer }).then(() => false, () => true);
+      console.log(`clients ${fewer.join(",")}: ${failed ? "it fails" : "not seen"}`);
+      if (failed) clients = fewer;
+      else at += size;
+    }
+  }
+  return clients;
+}
+
+/** How many clients suit a model: some wait where only few are served at once, and few come where each is expensive. */
+export function crowdOf({ clients, churn }: Model): number {
+  return churn < 500 ? 4 : Math.min(16, clients + 2);
+}
+
+/** A model's name: the script's, and its options if there are several variants. */
+export function nameOf({ script, args }: Model): string {
+  return [script.replace(".ts", ""), ...args].join(" ").replace(" --messages 0", "");
+}
+
+async function main(): Promise<void> {
+  const { fail, parseOptions, usageError } = await import("../scripts/shim/program.ts");
+  const { operands: [name], ...options } = parseOptions(
+    `Clients with random behaviour against a server. MODEL is one of ${models.map(nameOf).join(", ")}.`,
+    "deno task soak pool --seconds 60",
+    {
+      seconds: [60, "how long clients come and leave", 1],
+      seed: [0, "from which their behaviour follows; 0 = a new one"],
+      runtime: ["deno", "deno, bun or node"],
+      clients: [0, "how many; 0 = as many as suit the model"],
+      only: ["", "the numbers of those that come, such as 3,5"],
+    },
+    "MODEL",
+  );
+  const model = models.find((model) => nameOf(model) === name?.replace(".ts", ""));
+  const runtime = runtimes.find(({ name }) => name === options.runtime);
+  if (!model || !runtime) return usageError(`${name} on ${options.runtime}: there is no such model, or runtime`);
+  const seed = options.seed || Math.ceil(Math.random() * 1e9), { seconds } = options;
+  const all = Array.from({ length: options.clients || crowdOf(model) }, (_, i) => i);
+  const clients = options.only ? options.only.split(",").map(Number) : all;
+  const run = { runtime, model, seconds, seed, clients, patience: 30 };
+  console.log(`seed ${seed}: ${name} on ${runtime.name}, ${clients.length} clients, ${seconds} s`);
+  const start = performance.now();
+  const failed = await soak(run).then(console.log, (error: Error) => error);
+  // Timers of the harness are still running.
+  if (!failed) process.exit(0);
+  console.log(failed.message);
+  const enough = Math.ceil(Math.min(seconds, RUN_SECONDS, 4 + 2 * (performance.now() - start) / 1000));
+  const fewest = await shrink({ ...run, seconds: enough });
+  const again = `--runtime ${runtime.name} --seconds ${enough} --seed ${seed} --only ${fewest}`;
+  console.log(`to repeat: deno task soak "${name}" ${again}`);
+  fail(`${name} on ${runtime.name}, seed ${seed}`, `fails with ${fewest.length} of ${clients.length} clients`);
+}
+
+// The test imports this file, too.
+if (/\bsoak\.ts$/.test(process.argv[1] ?? "")) await main();
