@@ -52,10 +52,13 @@ async function main(): Promise<void> {
   let { port } = options;
   let started = 0, serving = false;
 
-  const cannotListen = (error: unknown) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error);
   // Another process could share the port with this one: a socket without the option makes sure that none does.
-  (await listen(options).catch(cannotListen)).close();
-  for (let i = 0; i < options.workers; i++) await start().catch(cannotListen);
+  const probe = await listen(options)
+    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  probe.close();
+  for (let i = 0; i < options.workers; i++) {
+    await start().catch((error) => fail(`cannot start loop-${started}`, error));
+  }
   ready(options.host, port);
   serving = true;
   for (const worker of loops.keys()) worker.postMessage("serve");

@@ -18,7 +18,7 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, fail, formatAddress, heartbeat, list, log, parseOptions, process } from "./shim/program.ts";
+import { burn, explain, fail, formatAddress, heartbeat, list, log, parseOptions, process } from "./shim/program.ts";
 import { messages, ready, serverOptions, work } from "./shim/program.ts";
 import { listen } from "./shim/shim.ts";
 import { type BlockingConnection, CurrentThread, Line, Threads } from "./shim/thread.ts";
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
     if (starting) return;
     starting = true;
     while (line.length > 0 && !noneLeft()) {
-      const { connection, waited } = line.leave(), { id } = connection;
+      const { connection, since, waited } = line.leave(), { id } = connection;
       const memory = residentMemory(), start = performance.now();
       try {
         const thread = await threads.start(`r-${id}`);
@@ -82,6 +82,11 @@ async function main(): Promise<void> {
         thread.serve(connection).catch((error) => died(id, error));
         thread.ended.then(startThreads);
       } catch (error) {
+        if (threads.size > 0) {
+          // When one of those that run ends, there may be room.
+          line.putBack(connection, since, `no thread to be had: ${explain(error)}`);
+          break;
+        }
         connection.close();
         died(id, error);
       }

@@ -138,10 +138,15 @@ export function hasFFI(runtime: Runtime): boolean {
   return spawnSync(runtime.command[0], ["-e", "process.getBuiltinModule('node:ffi') || process.exit(1)"]).status === 0;
 }
 
+/** A user of whom the system knows nothing, and who has no other process. Only root can start one for them. */
+export const otherUser = 54_321;
+
 /** How a script is started. */
 export interface StartOptions {
   /** The limit of descriptors for the process, as `ulimit -n`. */
   descriptors?: number;
+  /** The limit of processes and threads, as `ulimit -u`. It doesn't bind root, so the script runs as `otherUser`. */
+  processes?: number;
   /** The folder that the script is in, if not the project's own. */
   folder?: string;
   /** The file that its output goes to, instead of to the test. */
@@ -167,12 +172,16 @@ export class Script {
   constructor(runtime: Runtime, script: string, args: string[], options: StartOptions = {}) {
     const given = options.folder ? [path.join(options.folder, script), ...args] : locate(script, args, runtime);
     let command = [...runtime.command, ...given];
-    const { descriptors, output } = options;
+    const { descriptors, processes, output } = options;
     if (descriptors) command = ["sh", "-c", `ulimit -n ${descriptors}; exec "$@"`, "sh", ...command];
+    // One shell calls it u, another one p.
+    const limit = `ulimit -u ${processes} 2> /dev/null || ulimit -p ${processes}; exec "$@"`;
+    if (processes) command = ["sh", "-c", limit, "sh", ...command];
     if (output) command = ["sh", "-c", `exec "$@" > '${output}'`, "sh", ...command];
     this.#child = spawn(command[0], command.slice(1), {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...options.environment },
+      uid: processes ? otherUser : undefined,
     });
     this.#child.stdin!.on("error", () => {});
     if (options.input !== undefined) this.#child.stdin!.end(options.input);

@@ -1,9 +1,23 @@
 // SPDX-License-Identifier: MIT
 /** What running a script asks of a machine: permissions, the FFI, nothing from the network. */
 
+import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
-import { assertEquals, assertMatch } from "./assert.ts";
-import { check, hasFFI, linux, run, type Runtime, runtimes, serve, temporaryFolder } from "./harness.ts";
+import process from "node:process";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import {
+  check,
+  Client,
+  hasFFI,
+  linux,
+  otherUser,
+  run,
+  type Runtime,
+  runtimes,
+  serve,
+  sleep,
+  temporaryFolder,
+} from "./harness.ts";
 import { models } from "./models.ts";
 
 const systemCalls = [...new Set(models.flatMap(({ script, systemCalls }) => systemCalls ? [script] : []))];
@@ -36,6 +50,68 @@ for (const runtime of runtimes) {
         assertEquals([script, help.code, help.errors], [script, 0, ""]);
         assertMatch(help.output.join("\n"), /--port/);
       }
+    });
+  }
+}
+
+for (const runtime of linux ? runtimes : []) {
+  /** Registers a test with a limit of processes and threads, a few more than the runtime needs for itself. */
+  const limited = (what: string, script: string, body: (processes: number) => Promise<void>) => {
+    if (!hasFFI(runtime) && systemCalls.includes(script)) return;
+    check(`${runtime.name} ${script}: ${what}`, (t) => {
+      if (process.getuid?.() !== 0) return t.skip("no one but root can start it as another user, whom the limit binds");
+      if (runtime.name === "bun") return t.skip("Bun crashes when it can't have a thread for its own purposes");
+      const { status } = spawnSync(runtime.command[0], ["--version"], { uid: otherUser });
+      if (status !== 0) return t.skip(`another user can't run ${runtime.name}`);
+      return body(14).catch((error: Error) => {
+        if (!error.message.includes("Deno could not start: unable to create worker threads")) throw error;
+        t.skip("Deno panicked, as it could not have a thread for its own purposes");
+      });
+    });
+  };
+
+  for (const script of ["pool.ts", "offload.ts", "reuseport.ts", "reactors.ts"]) {
+    limited("threads that the system doesn't give are one line and exit code 1", script, async (processes) => {
+      const { code, output, errors } = await run(runtime, script, ["--port", "0", "--workers", "20"], { processes });
+      assertEquals([code, output], [1, []]);
+      assertMatch(errors, new RegExp(`^${script}: cannot start (thread|loop-)\\S* ?.*: .*EAGAIN.*\n$`));
+    });
+  }
+
+  limited("with fewer threads than it asked for it serves", "blocking.ts", async (processes) => {
+    await serve(runtime, "blocking.ts", ["--threads", "20"], async (server) => {
+      await server.line(/ main error \d+ of 20 threads serve, there are no more: .*EAGAIN/, 30);
+      const client = await Client.connect(server.port);
+      assert(await client.echo("hello"));
+      client.close();
+      assertEquals([await server.stopAtOnce(), server.errors, server.lines(/ error /).length], [0, "", 1]);
+    }, { processes });
+  });
+
+  const told: [script: string, args: string[], line: RegExp][] = [
+    ["threads.ts", ["--messages", "0"], / wait #\d+ no thread to be had: .*EAGAIN.*, \d+ in line$/],
+    ["processes.ts", ["--exec", "cat"], / close #\d+ cannot start cat: .*EAGAIN/],
+  ];
+  for (const [script, args, line] of told) {
+    limited("one client too many is told in a line, and costs no other", script, async (processes) => {
+      await serve(runtime, script, args, async (server) => {
+        const clients = [];
+        for (let i = 0; i < 12; i++) {
+          clients.push(await Client.connect(server.port));
+          clients[i].send("hello");
+        }
+        await server.line(line, 30);
+        await sleep(1000);
+        const served = clients.filter(({ received }) => received > 0);
+        assert(served.length > 0 && served.length < 12, `${served.length} of 12 are served`);
+        for (const client of served) assert(await client.receive(5) && await client.echo("again"));
+        for (const client of clients) client.close();
+        await server.allClosed();
+        const next = await Client.connect(server.port);
+        assert(await next.echo("next", 30), "there is room again");
+        next.close();
+        assertEquals(server.errors, "");
+      }, { processes });
     });
   }
 }

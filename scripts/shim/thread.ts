@@ -211,12 +211,18 @@ export class Line {
     while (this.length >= LONGEST_LINE) await new Promise<void>((resolve) => this.#onLeft = resolve);
   }
 
+  /** Puts a client back that was the first in line, and again is: there is nothing for it yet. */
+  putBack(connection: Connection, since: number, why: string): void {
+    this.#waiting.unshift({ connection, since, waits: true });
+    log("wait", connection.id, `${why}, ${this.length} in line`);
+  }
+
   /** Takes the first client out of the line; there must be one. `waited` is for the log, if it had to wait. */
-  leave(): { connection: Connection; waited: string[] } {
+  leave(): { connection: Connection; since: number; waited: string[] } {
     const { connection, since, waits } = this.#waiting.shift()!;
     this.#onLeft();
     const waited = `after ${(performance.now() - since).toFixed(1)} ms in line, ${this.length} wait now`;
-    return { connection, waited: waits ? [waited] : [] };
+    return { connection, since, waited: waits ? [waited] : [] };
   }
 }
 
