@@ -2,7 +2,8 @@
 /** What running a script asks of a machine: permissions, the FFI, nothing from the network. */
 
 import { spawnSync } from "node:child_process";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
+import * as path from "node:path";
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import {
@@ -127,18 +128,30 @@ if (runtimes.some(({ name }) => name === "deno")) {
     rmSync(empty, { recursive: true });
   });
 
-  check("deno run: the permissions that suffice", async () => {
-    const least: [string, string[]][] = [
-      ["multiplex.ts", ["--allow-net"]],
-      ["tasks.ts", ["--allow-net"]],
-      ["single.ts", ["--allow-net"]],
-      ["pool.ts", ["--allow-net", "--allow-read"]],
-      ["threads.ts", ["--allow-net", "--allow-read"]],
-      ...linux ? [["epoll.ts", ["--allow-ffi"]] as [string, string[]]] : [],
+  check("deno run: the permissions that suffice, and no question after others", async () => {
+    const least: [script: string, ...permissions: string[]][] = [
+      ["multiplex.ts", "net"],
+      ["tasks.ts", "net"],
+      ["single.ts", "net"],
+      ["threads.ts", "net", "read"],
+      ["pool.ts", "net", "read"],
+      ["offload.ts", "net", "read"],
+      ...linux ? [["reuseport.ts", "net", "read"], ["epoll.ts", "ffi"]] as [string, ...string[]][] : [],
     ];
-    for (const [script, permissions] of least) {
-      const limited = { name: "deno", command: ["deno", "run", "--no-prompt", ...permissions] };
-      await serve(limited, script, [], async (server) => assertEquals([await server.stop(), server.errors], [0, ""]));
+    for (const [script, ...permissions] of least) {
+      const command = ["deno", "run", "--no-prompt", ...permissions.map((name) => `--allow-${name}`)];
+      // What it would ask for at a terminal.
+      const audit = path.join(temporaryFolder(), "audit");
+      await serve({ name: "deno", command }, script, [], async (server) => {
+        const client = await Client.connect(server.port);
+        assert(await client.echo("hello"));
+        client.close();
+        if (script !== "single.ts") assertEquals(await server.stop(), 0);
+        assertEquals([await server.exited, server.errors], [0, ""]);
+      }, { environment: { DENO_AUDIT_PERMISSIONS: audit } });
+      const asked = readFileSync(audit, "utf8").trim().split("\n").map((line) => JSON.parse(line))
+        .filter(({ permission, value }) => value !== "/dev/null" && !permissions.includes(permission));
+      assertEquals([script, asked], [script, []]);
     }
   });
 }

@@ -5,7 +5,7 @@
 
 import { setTimeout } from "node:timers";
 import { URL } from "node:url";
-import { Worker } from "node:worker_threads";
+import { SHARE_ENV, Worker } from "node:worker_threads";
 import { outOfDescriptors } from "./descriptors.ts";
 import { log, stopping, type ThreadSettings } from "./program.ts";
 
@@ -24,7 +24,8 @@ export function outOfThreads(): unknown {
 export function startWorker(script: string, data: ThreadSettings): { worker: Worker; ended: Promise<never> } {
   const error = outOfThreads();
   if (error) throw error;
-  const worker = new Worker(new URL(script), { name: data.name, workerData: data });
+  // Shared: a runtime may want a permission for copying the environment.
+  const worker = new Worker(new URL(script), { name: data.name, workerData: data, env: SHARE_ENV });
   let failure: unknown;
   worker.on("error", (error: unknown) => failure = error);
   const ended = new Promise<never>((_, reject) => {
