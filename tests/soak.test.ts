@@ -4,33 +4,28 @@
 import { assertEquals, assertMatch } from "./assert.ts";
 import { check, hasFFI, linux, type Runtime, runtimes, Slow } from "./harness.ts";
 import { type Model, models } from "./models.ts";
-import { crowdOf, nameOf, shrink, type Soak, soak } from "./soak.ts";
-
-/** So many servers at a time. */
-const SIDE_BY_SIDE = 8;
+import { crowdOf, nameOf, newSeed, shrink, type Soak, soak } from "./soak.ts";
 
 for (const runtime of linux ? runtimes : []) {
   check(`${runtime.name}: what every model has to bear from clients with random behaviour`, async () => {
-    const waiting = models.filter(({ systemCalls }) => !systemCalls || hasFFI(runtime));
-    const failures: string[] = [];
-    const runAll = async () => {
-      for (let model = waiting.shift(); model; model = waiting.shift()) {
-        await runOne(runtime, model).catch((error: Error) => failures.push(error.message));
-      }
-    };
-    await Promise.all(Array.from({ length: SIDE_BY_SIDE }, runAll));
-    assertEquals(failures, []);
+    const there = models.filter(({ systemCalls }) => !systemCalls || hasFFI(runtime));
+    const failures = await Promise.all(there.map((model) => failureOf(runtime, model)));
+    assertEquals(failures.filter(Boolean), []);
   });
 }
 
-async function runOne(runtime: Runtime, model: Model): Promise<void> {
-  const seed = Math.ceil(Math.random() * 1e9), clients = Array.from({ length: crowdOf(model) }, (_, i) => i);
-  const again = `deno task soak "${nameOf(model)}" --runtime ${runtime.name} --seconds 4 --seed ${seed}`;
+/** Lets clients come for a few seconds, side by side with those of all other models: what went wrong. */
+async function failureOf(runtime: Runtime, model: Model): Promise<string | null> {
+  const seed = newSeed(),
+    again = `deno task soak "${nameOf(model)}" --runtime ${runtime.name} --seconds 4 --seed ${seed}`;
   console.log(again);
-  await soak({ runtime, model, seconds: 4, seed, clients, patience: 60 }).catch((error: Error) => {
+  try {
+    await soak({ runtime, model, seconds: 4, seed, clients: crowdOf(model), patience: 60 });
+  } catch (error) {
     // With so much beside it, it may take its time to stop. The contract holds it to a second.
-    if (!(error instanceof Slow)) throw new Error(`${again}\n${error.message}`);
-  });
+    if (!(error instanceof Slow)) return `${again}\n${(error as Error).message}`;
+  }
+  return null;
 }
 
 /** What soak.ts says of each fault of peers/broken.ts. */
@@ -43,11 +38,9 @@ const faults: Record<string, RegExp> = {
   stubborn: /^exit code and standard error/,
 };
 
-const crowd = Array.from({ length: 8 }, (_, i) => i);
-
 function broken(runtime: Runtime, fault: string): Soak {
   const model = { ...models[0], script: "../tests/peers/broken.ts", args: [fault] };
-  return { runtime, model, seconds: 3, seed: 7, clients: crowd, patience: 3 };
+  return { runtime, model, seconds: 3, seed: 7, clients: crowdOf(model, 8), patience: 3 };
 }
 
 for (const runtime of linux ? runtimes.slice(0, 1) : []) {
@@ -64,7 +57,7 @@ for (const runtime of linux ? runtimes.slice(0, 1) : []) {
   });
 
   check(`${runtime.name} soak.ts: it finds the fewest clients that show a failure`, async () => {
-    assertEquals((await shrink(broken(runtime, "drop"))).length, 1);
-    assertEquals((await shrink(broken(runtime, "together"))).length, 2);
+    const [one, two] = await Promise.all(["drop", "together"].map((fault) => shrink(broken(runtime, fault))));
+    assertEquals([one.length, two.length], [1, 2]);
   });
 }
