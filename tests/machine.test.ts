@@ -107,7 +107,7 @@ for (const runtime of linux ? runtimes : []) {
         assert(served.length > 0 && served.length < 12, `${served.length} of 12 are served`);
         for (const client of served) assert(await client.receive(5) && await client.echo("again"));
         for (const client of clients) client.close();
-        await server.allClosed();
+        await server.allClosed(60);
         const next = await Client.connect(server.port);
         assert(await next.echo("next", 30), "there is room again");
         next.close();
