@@ -63,6 +63,11 @@ export class Connection implements api.Connection {
     this.#conn = conn;
     this.peer = formatAddress(conn.remoteAddr.hostname, conn.remoteAddr.port);
     open.add(this);
+    try {
+      conn.setNoDelay();
+    } catch {
+      // The client has reset it: recv will say so.
+    }
   }
 
   /** Waits for bytes; an empty array is the end of the stream. */
