@@ -376,8 +376,8 @@ export const twins: Twin[] = [
   {
     name: "shares its port with whoever asks for it",
     file: "reuseport.ts",
-    from: "  (await listen(options).catch(cannotListen)).close();\n",
-    to: "",
+    from: "await listen(options)\n",
+    to: "await listen({ host: options.host, port: 0 })\n",
     ...{ model: "reuseport.ts", runtime: "node", caught: taken, says: /null/ },
   },
 ];
