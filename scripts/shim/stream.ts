@@ -29,6 +29,8 @@ export class Backlog<T> {
 /** So many pieces may wait for `recv`. With more, the socket is not read from, and the client has to wait. */
 const MOST = 8;
 const END = new Uint8Array(0);
+/** What nearly every `send` returns: the kernel has room, and there is nothing to wait for. */
+const SENT = Promise.resolve();
 
 type Failed = (error: unknown) => void;
 
@@ -102,14 +104,25 @@ export abstract class Stream {
 
   /** Sends all of `data`, however long that takes. */
   send(data: Uint8Array): Promise<void> {
-    return new Promise((resolve, reject) => this.sendThen(data, resolve, reject));
+    const rest = this.#send(data);
+    return rest ? new Promise((resolve, reject) => this.#sendLater(rest, resolve, reject)) : SENT;
   }
 
   sendThen(data: Uint8Array, sent: () => void, failed: Failed): void {
+    const rest = this.#send(data);
+    if (rest) this.#sendLater(rest, sent, failed);
+    else sent();
+  }
+
+  /** Sends what the kernel takes now. Returns the rest, or `null` if that was all. */
+  #send(data: Uint8Array): Uint8Array | null {
     const length = this.#failure ? 0 : this.write(data);
-    if (this.#failure) return failed(this.#failure);
-    if (!this.blocked) return sent();
-    this.#sender = { sent: () => this.sendThen(data.subarray(length), sent, failed), failed };
+    return this.#failure || this.blocked ? data.subarray(length) : null;
+  }
+
+  #sendLater(data: Uint8Array, sent: () => void, failed: Failed): void {
+    if (this.#failure) failed(this.#failure);
+    else this.#sender = { sent: () => this.sendThen(data, sent, failed), failed };
   }
 
   /** Closes the connection, losing nothing that was sent: what still comes is read and dropped for a while. */
