@@ -264,8 +264,10 @@ function serve(): number {
   // Closed with unread input, a socket resets the connection: so the sending side first, and what still comes is
   // dropped. That is all that a child has to know of networks.
   sys.shutdown(1, sys.SHUT_WR);
-  const end = performance.now() + LINGER;
-  while (performance.now() < end && sys.read(0, buffer, BUFFER_SIZE) > 0);
+  for (const end = performance.now() + LINGER; performance.now() < end;) {
+    const size = sys.read(0, buffer, BUFFER_SIZE);
+    if (size <= 0 && size !== -sys.EAGAIN) break;
+  }
   return ENOUGH;
 }
 

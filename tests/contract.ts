@@ -152,10 +152,14 @@ function bytes(runtime: Runtime, model: Model): void {
     const eager = await Client.connect(server.port);
     eager.pause();
     const sent = pattern(3 * 64 * 1024 + 4 * 1024 * 1024);
+    const start = performance.now();
     eager.send(sent);
     await sleep(300);
     eager.read();
-    assertEquals(await eager.end(20), "end", "no reset");
+    const ended = await eager.end(20), time = performance.now() - start;
+    // A server drops what comes for a second.
+    if (ended !== "end" && time > 900) throw new Slow(`the test took ${time.toFixed()} ms to send`);
+    assertEquals(ended, "end", "no reset");
     const [first, second] = [await server.line(/\bclose #1/), await server.line(/\bclose #2/)];
     if (whole) {
       assertMatch(first, / close #1 after 3 messages$/);

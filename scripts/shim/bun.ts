@@ -63,9 +63,9 @@ export class Server implements api.Server {
   }
 }
 
-/** Bun's accept spins once there are no descriptors: so the last one is never given away for longer than this takes. */
+/** Bun's accept spins once there are no descriptors. So two are kept: one may be what Bun opens when a thread prints. */
 function turnsAway(socket: Bun.Socket<Connection>): boolean {
-  const error = outOfDescriptors(1);
+  const error = outOfDescriptors(2);
   if (!error) return false;
   log("error", 0, "accept:", error);
   open.delete(socket.data);
