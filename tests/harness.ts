@@ -47,6 +47,14 @@ const known: Record<string, { command: string[]; least: [number, number] }> = {
 };
 
 /**
+ * For the twins (see twins.ts) and the matrix (see matrix.ts): SCRIPTS names another folder with scripts to be tested,
+ * ONLY the title of the only test to be run, RESULTS a file that gets a line of JSON for each test: a `Result`.
+ */
+const { SCRIPTS, ONLY, RESULTS } = process.env;
+/** The tests that `listed` has found so far, where they are not to be run. */
+let listing: Listed[] | null = null;
+
+/**
  * The runtimes to test: all three, or those that the environment variable RUNTIMES names (`deno,bun`). One that is
  * missing or too old is a test that fails, and the others are tested all the same.
  */
@@ -71,11 +79,6 @@ export const linux = os.platform() === "linux";
 export const windows = os.platform() === "win32";
 export const project = path.join(path.dirname(fileURLToPath(import.meta.url)), "..");
 
-/**
- * For the twins (see twins.ts) and the matrix (see matrix.ts): SCRIPTS names another folder with scripts to be tested,
- * ONLY the title of the only test to be run, RESULTS a file that gets a line of JSON for each test: a `Result`.
- */
-const { SCRIPTS, ONLY, RESULTS } = process.env;
 /** Seconds that a test waits for what should come at once. For a twin, that is to fail, fewer will do. */
 export const PATIENCE = ONLY ? 8 : 20;
 export const scripts = SCRIPTS ?? path.join(project, "scripts");
@@ -467,8 +470,6 @@ export interface Listed {
   title: string;
   why?: string;
 }
-
-let listing: Listed[] | null = null;
 
 /** The tests that `body` registers, and those that it leaves out. None of them is run. */
 export function listed(body: () => void): Listed[] {
