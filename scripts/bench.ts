@@ -20,6 +20,7 @@ import { type ChildProcessWithoutNullStreams, spawnSync } from "node:child_proce
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { children, signalChild, startChild } from "./shim/children.ts";
 import { explain, fail, parseOptions, process, runtime, usageError } from "./shim/program.ts";
@@ -390,8 +391,6 @@ async function resultOf(command: string[]) {
   if (await generator.ended !== 0) throw new Error(firstLine(generator) || "the load generator was stopped");
   return JSON.parse(generator.out);
 }
-
-const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 /**
  * One run: a server, and the load for it. If that is applied several times the last one counts, but for the memory:

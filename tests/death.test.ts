@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: MIT
 /** A thread that dies costs its own client and no other, and another takes its place. */
 
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
-import * as path from "node:path";
 import { assert, assertEquals } from "./assert.ts";
-import { check, Client, hasFFI, linux, project, runtimes, serve, sleep, temporaryFolder } from "./harness.ts";
+import { check, Client, hasFFI, linux, runtimes, serve, sleep, temporaryFolder } from "./harness.ts";
+import { copy } from "./twins.ts";
 
-/** The scripts, whose threads die of a message that begins with `!`; in offload.ts, of any that is computed. */
-function makeMortal(): string {
-  const folder = path.join(temporaryFolder(), "scripts"), program = path.join(folder, "shim", "program.ts");
-  cpSync(path.join(project, "scripts"), folder, { recursive: true });
-  const source = readFileSync(program, "utf8");
-  const mortal = source.replace(
-    /^export function log\(event.*\n/m,
-    `$&  if (threadName !== "main" && (event === "work" || (details[1] as Uint8Array)?.[0] === 33)) process.exit(7);\n`,
-  );
-  assert(mortal !== source);
-  writeFileSync(program, mortal);
-  return folder;
-}
+/** Of a message that begins with `!` a thread dies; in offload.ts, of any that is computed. */
+const mortal = {
+  file: "shim/program.ts",
+  from: "  const time = (started",
+  to:
+    '  if (threadName !== "main" && (event === "work" || (details[1] as Uint8Array)?.[0] === 33)) process.exit(7);\n' +
+    "  const time = (started",
+};
 
 const one = ["--workers", "1"];
 const servers: [script: string, args: string[], systemCalls?: boolean][] = [
@@ -35,7 +29,7 @@ for (const runtime of runtimes) {
   for (const [script, args, systemCalls] of servers) {
     if (!linux || systemCalls && !hasFFI(runtime)) continue;
     check(`${runtime.name} ${script}: a thread that dies costs its own client, and is replaced`, async () => {
-      folder ||= makeMortal();
+      if (!folder) copy(mortal, folder = temporaryFolder());
       await serve(runtime, script, args, async (server) => {
         for (let id = 1; id <= 3; id++) {
           // In reuseport.ts the listening socket has died with the thread.

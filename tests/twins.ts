@@ -394,20 +394,19 @@ export function titleOf({ runtime, model }: Twin, what: string): string {
   return `${runtime} ${model}: ${what}`;
 }
 
-/** Copies the scripts with the change into a folder, which is the caller's to remove. */
-function copy({ file, from, to }: Change): string {
-  const folder = mkdtempSync(path.join(tmpdir(), "echo-twin-"));
+/** Copies the scripts with the change into `folder`. */
+export function copy({ file, from, to }: Change, folder: string): void {
   cpSync(scripts, folder, { recursive: true });
   const changed = path.join(folder, file), parts = readFileSync(changed, "utf8").split(from);
   if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times: ${from}`);
   writeFileSync(changed, parts.join(to));
-  return folder;
 }
 
 /** Runs the tests of the twin's model on it, or `only` one of them, and returns what became of them. */
 export async function test(twin: Twin, only = ""): Promise<Result[]> {
-  const { model, runtime } = twin, folder = copy(twin);
+  const { model, runtime } = twin, folder = mkdtempSync(path.join(tmpdir(), "echo-twin-"));
   try {
+    copy(twin, folder);
     const results = path.join(folder, "results"), name = model.replace(".ts", "").replace(/ --(\w+).*/, "_$1");
     const environment: Record<string, string | undefined> = {
       ...{ ...process.env, RUNTIMES: runtime, SCRIPTS: folder, RESULTS: results, ONLY: only },

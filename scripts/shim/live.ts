@@ -3,10 +3,11 @@
 
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 import { draw, type Picture } from "./lanes.ts";
 import { drawSvg } from "./picture.ts";
 import { explain, fail, onStop, printAll } from "./program.ts";
-import { type Client, pause, Session, type Settings } from "./session.ts";
+import { type Client, Session, type Settings } from "./session.ts";
 
 /** Milliseconds: that a picture shows; between two pictures; that the servers run on though nobody looks. */
 const WINDOW = 20_000, EACH = 300, UNSEEN = 5000;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** Records what a server does for a small cast of clients, from beginning to end. */
 
-import { pause, type Recording, Session, type Settings } from "./session.ts";
+import { setTimeout as pause } from "node:timers/promises";
+import { type Recording, Session, type Settings } from "./session.ts";
 
 export interface Cast extends Settings {
   clients: number;

@@ -6,6 +6,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import * as net from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 import { signalChild, startChild } from "./children.ts";
 import { explain, process, runtime } from "./program.ts";
 
@@ -79,8 +80,6 @@ export interface Settings {
 const INTERVAL = 5, PATIENCE = 20_000, LAST = 3000;
 /** So much is kept of what a thread has done: hours of it, but for one that never rests. */
 const MOST_RUNS = 100_000;
-
-export const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 interface Output {
   pid: number;
