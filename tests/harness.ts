@@ -319,18 +319,33 @@ export class Script {
     return (Number(fields[11]) + Number(fields[12])) / 100;
   }
 
+  /** Whether one of its threads runs, or would if a core were free. */
+  get runnable(): boolean {
+    return readdirSync(`/proc/${this.pid}/task`).some((id) => {
+      try {
+        return readFileSync(`/proc/${this.pid}/task/${id}/stat`, "utf8").split(") ").at(-1)!.startsWith("R");
+      } catch {
+        // It has just ended.
+        return false;
+      }
+    });
+  }
+
   /**
-   * Whether it sleeps: less than a tenth of a core, in the quietest of some half seconds. What spins gets more than
-   * that of a machine that is busy with other tests, in all of them.
+   * Whether it sleeps: in the quietest of some half seconds it has used less than a tenth of a core, and was asleep
+   * most times that it was looked at. What spins on a busy machine may use as little, but is never asleep.
    */
   async rests(): Promise<boolean> {
-    let least = Infinity;
-    for (let i = 0; i < 30 && least >= 0.05; i++) {
+    for (let i = 0; i < 30; i++) {
       const used = this.cpu, before = performance.now();
-      await sleep(500);
-      least = Math.min(least, (this.cpu - used) / ((performance.now() - before) / 500));
+      let awake = 0;
+      for (let look = 0; look < 10; look++) {
+        await sleep(50);
+        if (this.runnable) awake++;
+      }
+      if (awake < 5 && (this.cpu - used) / ((performance.now() - before) / 500) < 0.05) return true;
     }
-    return least < 0.05;
+    return false;
   }
 }
 
