@@ -122,7 +122,8 @@ async function serveAll({ listener, shared, place }: Work): Promise<void> {
   for (;;) {
     // Step 4: accept. Everything stops here until a client connects.
     const fd = await blocking("accept", 0, () => sys.accept4(listener, peer, sys.SOCK_CLOEXEC));
-    if (fd === -sys.EINVAL) return;
+    // The listening socket is shut down, or even closed.
+    if (fd < 0 && Atomics.load(shared, 0) === 1) return;
     if (fd < 0) {
       log("error", 0, "accept:", sys.systemError(fd));
       // Out of descriptors, for example. Clients wait in the backlog.

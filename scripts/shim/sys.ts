@@ -26,10 +26,8 @@ export { requireSystemCalls } from "./ffi.ts";
 /** Error numbers, see errno(3). A call that fails returns one of them negated. */
 export const EINTR = 4,
   EAGAIN = 11,
-  EINVAL = 22,
   EMFILE = 24,
   ECONNABORTED = 103,
-  EINPROGRESS = 115,
   ECANCELED = 125;
 
 /** What a call returned as an error, with its name in `code`, to be thrown or shown. */
@@ -89,7 +87,7 @@ function memoryAt(address: number, size: number): Memory {
 // ---------------------------------------------------------------- sockets
 
 export const AF_INET = 2, AF_INET6 = 10, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000, SOCK_CLOEXEC = 0o2000000;
-export const SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_ERROR = 4, SO_RCVTIMEO = 20, SO_SNDTIMEO = 21;
+export const SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_RCVTIMEO = 20, SO_SNDTIMEO = 21;
 export const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11;
 export const SHUT_WR = 1, SHUT_RDWR = 2;
 
