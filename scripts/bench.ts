@@ -47,7 +47,7 @@ interface Model {
 
 const known: Record<string, Model> = {
   blocking: { arguments: (clients) => clients > 1 ? ["--threads", clients] : [], most: 100 },
-  // One thread: whoever comes second waits.
+  // One thread: the second client waits.
   "blocking-1": { script: () => "blocking", patience: 500 },
   processes: { arguments: (clients) => ["--max-processes", clients], most: 100 },
   threads: { arguments: (clients) => ["--max-threads", clients], most: 100, works: true },
@@ -83,8 +83,8 @@ interface Plan {
   /** The servers, if that isn't each of the models on each of the runtimes. */
   contenders?: (names: string[]) => Contender[];
   /**
-   * What each is compared with: the first of its group, the next slower one, or itself with the first of these numbers. A group
-   * has the same setting and, unless a contender says otherwise, the same runtime.
+   * What each is compared with: the first of its group, the next slower one, or itself with the first of these numbers.
+   * A group has the same setting and, unless a contender says otherwise, the same runtime.
    */
   against: "first" | "next" | keyof Setting;
   by?: Measured[];

@@ -140,7 +140,14 @@ async function send(connection: Connection, reply: Promise<Uint8Array>, before?:
 /** Has a message computed by a worker, unless it is light: then the reply is there at once. */
 function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
   const waits = ![...computers].some(({ job }) => job === null), since = performance.now();
-  const job = { connection, data, since, waits, place: defer<void>(), reply: defer<Uint8Array>() };
+  const job = {
+    connection,
+    data,
+    since,
+    waits,
+    place: Promise.withResolvers<void>(),
+    reply: Promise.withResolvers<Uint8Array>(),
+  };
   if (isLight(data)) {
     job.place.resolve();
     job.reply.resolve(data);
@@ -151,10 +158,6 @@ function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
   if (waits) log("queue", connection.id, `no worker is free, ${queue.length} in line${room}`);
   handOut();
   return job;
-}
-
-function defer<T>(): PromiseWithResolvers<T> {
-  return Promise.withResolvers<T>();
 }
 
 /** Whichever job is first in line gets a worker, as long as there are both. Then others have room in the queue. */

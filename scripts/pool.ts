@@ -65,7 +65,7 @@ async function main(): Promise<void> {
     free.push(await threads.start(`w-${++started}`));
   }
 
-  /** Whoever is first in line gets a thread, as long as there are both. */
+  /** The first client in line gets a thread, as long as there are both. */
   function handOver(): void {
     while (line.length > 0 && free.length > 0) {
       const { connection, waited } = line.leave(), thread = free.shift()!;

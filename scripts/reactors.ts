@@ -132,7 +132,7 @@ function choose(loops: Loop[], id: number): Loop {
   );
 }
 
-/** Closes what nobody serves any more. The set outlives the thread, and proc_pid_fdinfo(5) tells what is in it. */
+/** Closes the clients of a thread that has died. The set outlives the thread, and proc_pid_fdinfo(5) tells what is in it. */
 function closeClients({ epoll, counts }: Loop): void {
   const entries = readFileSync(`/proc/self/fdinfo/${epoll}`, "utf8").matchAll(/^tfd: *(\d+) .* data: *(\w+)/gm);
   for (const [, fd, data] of entries) {

@@ -7,10 +7,10 @@
  * every few milliseconds, whether it runs, and if not, in which call it sleeps. Elsewhere the log has to do, and the
  * picture says so.
  *
- *   deno run -A scripts/timeline.ts pool multiplex         or: bun scripts/timeline.ts ...   or: node scripts/timeline.ts ...
+ *   deno run -A scripts/timeline.ts pool multiplex         or: bun …, node …
  *   deno run -A scripts/timeline.ts blocking -- --threads 3
  *   deno run -A scripts/timeline.ts --svg epoll.svg epoll
- *   deno run -A scripts/timeline.ts --live 8080 pool      a page on which you are the clients
+ *   deno run -A scripts/timeline.ts --live 8080 pool       a page on which you are the clients
  */
 
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";

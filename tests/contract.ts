@@ -226,7 +226,7 @@ function bytes(runtime: Runtime, model: Model): void {
         assert(taken < most, "the server takes without end what is never read");
       }
       if (linux) assert(server.memory - before < 96, `grew from ${before} to ${server.memory} MiB`);
-      if (linux && !model.spins) assert(await server.rests(), "it spins while nobody can be written to");
+      if (linux && !model.spins) assert(await server.rests(), "it spins while no client can be sent to");
       if (clients > 3) {
         const other = await Client.connect(server.port);
         assert(await other.echo("still there?"), "others are served");

@@ -37,7 +37,7 @@ for (const runtime of runtimes) {
           for (let i = 0; !client && i < 100; i++, client = await Client.connect(server.port).catch(() => null)) {
             await sleep(100);
           }
-          assert(client, "nobody listens");
+          assert(client, "no server listens");
           assert(await client.echo("light"), `#${id} is served`);
           client.send("!");
           assert(await client.end() !== null, `#${id} is closed`);

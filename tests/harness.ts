@@ -426,7 +426,7 @@ export async function serve(
   }
 }
 
-/** A port that nobody listens on. */
+/** A port that no server listens on. */
 export async function freePort(): Promise<number> {
   const server = net.createServer().listen(0, "127.0.0.1");
   await new Promise<void>((resolve) => server.once("listening", resolve));

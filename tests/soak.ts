@@ -5,9 +5,9 @@
  *   deno task soak pool --seconds 300                      on Deno, with a new seed, which is printed
  *   deno task soak "epoll --edge" --runtime bun --seed 7   the same behaviour again
  *
- * A client makes one connection after another. What it does in each follows from the seed and its number, whoever is
- * there beside it: so a failure can be tried again with fewer clients, and `--only` repeats what remains. When all have
- * left, the server has to be as it was after a first quarter of the time. Linux only, for what is asked of the process.
+ * A client makes one connection after another. What it does in each follows from the seed and its number alone: so a
+ * failure can be tried again with fewer clients, and `--only` repeats what remains. When all have left, the server has to
+ * be as it was after a first quarter of the time. Linux only, for what is asked of the process.
  */
 
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";

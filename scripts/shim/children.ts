@@ -10,7 +10,7 @@ process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 
 /**
  * Starts a program with as many descriptors as it may have, which ends with this process however that ends: a shell
- * beside it waits for the end of a pipe that nobody writes to. That shell passes the arguments on as they are.
+ * beside it waits for the end of a pipe that is never written to. That shell passes the arguments on as they are.
  */
 export function startChild(command: string[]): ChildProcessWithoutNullStreams {
   const script = `ulimit -n "$(ulimit -H -n)" 2>/dev/null; exec 3<&0 </dev/null

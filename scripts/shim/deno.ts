@@ -97,7 +97,7 @@ export class Connection implements api.Connection {
     }, (error) => failed(this.abort(error)));
   }
 
-  /** The connection has failed, or is to end: whoever waits, for reading or for writing, learns `why`. */
+  /** The connection has failed, or is to end: calls that wait, for reading or for writing, fail with `why`. */
   abort(why: unknown): unknown {
     this.#failure ??= why;
     // Ends a read and a write that are going on.

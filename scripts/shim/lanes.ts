@@ -59,7 +59,7 @@ const MOST_TOLD = 10;
 /** A connection, as the log tells of it. */
 interface Connection {
   id: number;
-  /** The line that accepts it, the one that gives it to a thread, those that receive and compute, and the one that closes it. */
+  /** The lines that accept it, give it to a thread, receive and compute for it, and close it. */
   accept: Line;
   given?: Line;
   /** It was not given to a thread, and others were. */
@@ -158,7 +158,7 @@ function clientLane(visit: Visit, connection: Connection | undefined, start: num
     spans = paint(spans, sent, begun, "wait");
     served.push([Math.min(begun, received - 0.1), received]);
   }
-  // Whoever has sent several messages is being served as long as one of them is.
+  // A client that has sent several messages is being served as long as one of them is.
   for (const [from, to] of served) spans = paint(spans, from, to, "served");
   const [, inLine] = /after ([\d.]+) ms in line/.exec(connection?.given?.detail ?? "") ?? [];
   const waited = inLine ? Number(inLine) : connection?.given ? -1 : given - accepted;

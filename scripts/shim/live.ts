@@ -9,7 +9,7 @@ import { drawSvg } from "./picture.ts";
 import { explain, fail, onStop, printAll } from "./program.ts";
 import { type Client, Session, type Settings } from "./session.ts";
 
-/** Milliseconds: that a picture shows; between two pictures; that the servers run on though nobody looks. */
+/** Milliseconds: that a picture shows; between two pictures; that the servers run on though no page is open. */
 const WINDOW = 20_000, EACH = 300, UNSEEN = 5000;
 /** Clients at the same time, bytes that one may wait for, and characters of what a page may say. */
 const MOST_CLIENTS = 50, MOST_MISSING = 64 << 20, MOST_BODY = 2000;
@@ -135,7 +135,7 @@ export async function live(folder: string, models: string[], chosen: string[], p
   const server = createServer(async (request, response) => {
     const reply = (status: number, text: string, type = "text/plain") =>
       response.writeHead(status, { ...headers, "content-type": `${type}; charset=utf-8` }).end(text);
-    // Whoever has asked may have left.
+    // The page that has asked may be closed.
     response.on("error", () => {});
     const { method, url, headers: { host, origin } } = request;
     // Other pages in the same browser can send requests here, too, and have their own names lead here.

@@ -159,7 +159,7 @@ async function systemCalls() {
     /** Opens a connected socket. */
     connect(): number {
       let result = 0;
-      // A name may have two, and one of them may be in vain.
+      // A name may have two, of which one is not listened on.
       for (const address of addresses) {
         const fd = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
         sys.must(sys.setsockopt(fd, sys.SOL_SOCKET, sys.SO_SNDTIMEO, timeout, 16));
@@ -252,7 +252,7 @@ async function uringSockets(): Promise<Sockets> {
     }
 
     send(position: number, length: number): number {
-      // Nobody would be told that there is room again.
+      // No event would say that there is room again.
       if (!this.watched) return send(this.fd, position, length);
       this.refused = this.sending;
       if (this.refused) return 0;

@@ -325,7 +325,7 @@ function outputFailed(error: unknown): void {
 }
 
 /**
- * Writes bytes to the standard output, however long that takes: for what must arrive. Ends the process if nobody reads.
+ * Writes bytes to the standard output, however long that takes: for what must arrive. Ends the process if the reader is gone.
  */
 export async function printAll(data: Uint8Array): Promise<void> {
   while (data.length > 0) {
@@ -348,7 +348,7 @@ export interface Closable {
   silence: number;
   /** Whether it is the server that the client waits for, though the server would receive. */
   excused?(): boolean;
-  /** Ends the connection: whoever waits on it learns `why`. */
+  /** Ends the connection: calls that wait on it fail with `why`. */
   abort(why: Error): void;
 }
 

@@ -24,7 +24,7 @@ export function title({ model, on }: { model: string; on: string }): string {
   return `${model} ${on}`;
 }
 
-/** Three digits, as nobody measures more. */
+/** Three digits: no measurement here is more precise. */
 function factor(value: number): string {
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }

@@ -51,6 +51,6 @@ export interface Adapter {
   listen(address: Address): Promise<Server>;
   /** As `listen`, for several sockets that share a port: SO_REUSEPORT in socket(7). */
   listenReusePort(address: Address): Promise<Server>;
-  /** Connects to a server: socket(2) and connect(2). Throws if nobody listens there (ECONNREFUSED). */
+  /** Connects to a server: socket(2) and connect(2). Throws if no server listens there (ECONNREFUSED). */
   connect(address: Address): Promise<Connection>;
 }

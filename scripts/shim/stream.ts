@@ -20,7 +20,7 @@ export class Backlog<T> {
     return new Promise((resolve) => this.#waiting.length > 0 ? resolve(this.#waiting.shift()!) : this.#taker = resolve);
   }
 
-  /** Takes out what nobody has asked for. */
+  /** Takes out what has not been asked for. */
   clear(): T[] {
     return this.#waiting.splice(0);
   }
@@ -45,7 +45,7 @@ export abstract class Stream {
   protected blocked = false;
   #socket: { pause(): void; resume(): void };
   #arrived: Uint8Array[] = [];
-  /** Who waits for bytes, and who until the kernel takes bytes again. */
+  /** The call that waits for bytes, and the one that waits until the kernel takes bytes again. */
   #receiver: { received(data: Uint8Array): void; failed: Failed } | null = null;
   #sender: { sent(): void; failed: Failed } | null = null;
   #failure: unknown = null;
@@ -80,7 +80,7 @@ export abstract class Stream {
     sender?.sent();
   }
 
-  /** The connection has failed, or is to end: whoever waits, for reading or for writing, learns `why`. */
+  /** The connection has failed, or is to end: calls that wait, for reading or for writing, fail with `why`. */
   abort(why: unknown): void {
     this.#failure ??= why;
     for (const waiting of [this.#receiver, this.#sender]) waiting?.failed(why);

@@ -126,7 +126,7 @@ export class BlockingConnection {
     const length = this.#mailbox.get(INBOX);
     if (length === FAILED) throw this.#failure();
     const data = this.#mailbox.inbox.slice(0, length);
-    // The end of the stream stays in the inbox, for whoever calls again.
+    // The end of the stream stays in the inbox, for the next call.
     // Nor is a failure overwritten that has come meanwhile.
     if (length > 0) Atomics.compareExchange(this.#mailbox.words, INBOX, length, EMPTY);
     // The main thread has more, and waits for room.
