@@ -2,7 +2,7 @@
 /** pool.ts: a pool of threads, made once. */
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, Client, linux, type Runtime, serve, sleep } from "./harness.ts";
+import { check, Client, linux, type Runtime, serve, sleep, Slow } from "./harness.ts";
 import { testModel } from "./contract.ts";
 
 testModel("pool.ts", (runtime: Runtime) => {
@@ -51,7 +51,7 @@ testModel("pool.ts", (runtime: Runtime) => {
             [, waited] = / after ([\d.]+) ms in line, 0 wait now$/.exec(serve5)!;
           // It has waited since it connected, not since it was the first in line.
           const time = parseFloat(serve5) - parseFloat(wait5);
-          assert(Math.abs(Number(waited) - time) < 300, `${waited} ms, and it was ${time}`);
+          if (Math.abs(Number(waited) - time) > 300) throw new Slow(`${waited} ms, and it was ${time}`);
           assertEquals(server.lines(/ wait #/).length, 2);
           for (const client of [...three, fourth, fifth]) client.close();
           await server.allClosed();
@@ -102,7 +102,8 @@ testModel("pool.ts", (runtime: Runtime) => {
         await Promise.all(clients.map(async (client) => {
           for (let i = 0; i < 20; i++) assert(await client.echo("hello"));
         }));
-        if (linux) assert(server.cpu - used > 0.4, `40 messages of 20 ms took ${server.cpu - used} s of CPU`);
+        // How much work that is was measured when it started, perhaps beside others.
+        if (linux && server.cpu - used < 0.4) throw new Slow(`40 messages of 20 ms: ${server.cpu - used} s of CPU`);
         for (const client of clients) client.close();
         await server.count(/ send #/, 40);
         assertEquals(await server.stop(), 0);
