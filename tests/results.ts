@@ -26,8 +26,8 @@ const sections: Record<string, Section> = {
   models: {
     title: "All models",
     about:
-      "Each model at 1 to 1000 connections, on one runtime. Then the pairs that were compared, which may be inconclusive " +
-      "although one of them stands above the other in the first table.",
+      "Each model at 50 and at 500 connections; where there are no figures, it does not serve so many at once. Then each " +
+      "against the next slower one: that may be inconclusive although one stands above the other in the first table.",
     tables: ({ rows, comparisons }) => [
       matrix(rows, "messages per second", rateOf),
       matrix(rows, "microseconds of CPU per message", cpuOf),
