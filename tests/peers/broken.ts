@@ -8,8 +8,8 @@ import process from "node:process";
 /** Where in a connection the fault shows: after the first messages, when nobody looks any more. */
 const place = 2000;
 
-/** What is sent instead of `data`, whose first byte is number `at` of a connection `age` ms old; `null` closes it. */
-const faults: Record<string, (data: Uint8Array, at: number, age: number) => Uint8Array | null> = {
+/** What is sent instead of `data`, piece `count` of a connection, with its byte number `at` first; `null` closes it. */
+const faults: Record<string, (data: Uint8Array, at: number, count: number) => Uint8Array | null> = {
   none: (data) => data,
   drop: (data, at) => holds(data, at) ? splice(data, place - at, 1) : data,
   corrupt: (data, at) => holds(data, at) ? splice(data, place - at, 1, data[place - at] ^ 1) : data,
@@ -20,7 +20,7 @@ const faults: Record<string, (data: Uint8Array, at: number, age: number) => Uint
   mute: () => new Uint8Array(0),
   close: (data, at) => at + data.length > place ? null : data,
   // Loses bytes while there are others; just after it has connected, that may be its predecessor.
-  together: (data, _, age) => open > 1 && age > 50 ? data.subarray(1) : data,
+  together: (data, _, count) => open > 1 && count > 3 ? data.subarray(1) : data,
 };
 
 /** Faults that no byte shows: what is done with a connection when it begins. */
@@ -46,14 +46,13 @@ function splice(data: Uint8Array, at: number, count: number, ...others: number[]
 
 const name = process.argv.at(-1)!, fault = faults[name] ?? faults.none;
 const server = net.createServer({ noDelay: true }, (socket) => {
-  const start = Date.now();
-  let at = 0;
+  let at = 0, count = 0;
   open++;
   socket.on("close", () => open--);
   others[name]?.(socket);
   socket.on("error", () => {});
   socket.on("data", (data: Uint8Array | string) => {
-    const reply = fault(data as Uint8Array, at, Date.now() - start);
+    const reply = fault(data as Uint8Array, at, ++count);
     at += data.length;
     if (!reply) socket.destroy();
     else if (!socket.write(reply)) {
