@@ -167,7 +167,8 @@ function handOut(): void {
     const job = computer.job = queue.shift()!, { connection: { id }, data, since, waits, place } = job;
     const waited = `after ${(performance.now() - since).toFixed(1)} ms in line, ${queue.length} wait now`;
     log("offload", id, computer.name, ...waits ? [waited] : []);
-    computer.worker.postMessage({ id, data }, [data.buffer]);
+    // The buffer, which is moved: of an array a runtime may look at every element.
+    computer.worker.postMessage({ id, buffer: data.buffer }, [data.buffer]);
     place.resolve();
   }
   for (const job of queue.slice(0, options.queue)) job.place.resolve();
@@ -195,8 +196,8 @@ function start(): Promise<void> {
   return keepWorker(import.meta.url, () => threadSettings(`w-${++started}`), (worker, { name }) => {
     const computer: Computer = { name, worker, job: null };
     computers.add(computer);
-    worker.on("message", (data: Uint8Array) => {
-      computer.job!.reply.resolve(data);
+    worker.on("message", (buffer: ArrayBuffer) => {
+      computer.job!.reply.resolve(new Uint8Array(buffer));
       computer.job = null;
       handOut();
     });
@@ -214,9 +215,9 @@ function doing({ name, job }: Computer): string {
 
 /** The thread: computes one message after the other. */
 function worker(): void {
-  parentPort!.on("message", ({ id, data }: { id: number; data: Uint8Array<ArrayBuffer> }) => {
-    burn(id, options.work, data);
-    parentPort!.postMessage(data, [data.buffer]);
+  parentPort!.on("message", ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
+    burn(id, options.work, new Uint8Array(buffer));
+    parentPort!.postMessage(buffer, [buffer]);
   });
   parentPort!.postMessage("ready");
 }

@@ -454,12 +454,12 @@ export class Slow extends Error {}
 
 /**
  * Registers a test, with more time than Bun's five seconds. A failure is printed when it happens, and not only at the
- * end. What was too slow is tried again, five times in all. A test that can't be made here returns why.
+ * end. What was too slow is tried again, five times in all, within `seconds`. A test that can't be made here returns why.
  */
-export function check(title: string, body: () => void | string | Promise<void | string>): void {
+export function check(title: string, body: () => void | string | Promise<void | string>, seconds = 180): void {
   if (listing) return void listing.push({ title });
   if (ONLY && title !== ONLY) return;
-  test(title, { timeout: 180_000 }, async (t) => {
+  test(title, { timeout: seconds * 1000 }, async (t) => {
     for (let attempt = 1;; attempt++) {
       try {
         const skipped = await body() ?? undefined;

@@ -11,7 +11,7 @@ for (const runtime of linux ? runtimes : []) {
     const there = models.filter(({ systemCalls }) => !systemCalls || hasFFI(runtime));
     const failures = await Promise.all(there.map((model) => failureOf(runtime, model)));
     assertEquals(failures.filter(Boolean), []);
-  });
+  }, 600);
 }
 
 /**
