@@ -70,7 +70,7 @@ testModel("pool.ts", (runtime: Runtime) => {
         const beat = await server.line(/ main threads 3: .*computing/, 8);
         assertMatch(beat, new RegExp(`\\b${first} asleep in recv for #1\\b`));
         assertMatch(beat, new RegExp(`\\b${second} computing for #2\\b`));
-        await busy.receive(5, 60);
+        await busy.receive(5, 150);
         await server.line(new RegExp(` main threads 3: .*\\b${second} asleep in recv for #2\\b`));
         await sleep(3500);
         const beats = server.lines(/ threads \d/).map((line) => line.replace(/.* threads/, ""));

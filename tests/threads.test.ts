@@ -69,7 +69,7 @@ testModel("threads.ts", (runtime: Runtime) => {
         busy.send("hello");
         const beat = await server.line(/ main threads 2: .*computing/, 8);
         assertMatch(beat, / threads 2: r-1 asleep in recv for #1, r-2 computing for #2$/);
-        await busy.receive(5, 60);
+        await busy.receive(5, 150);
         await server.line(/ main threads 2: r-1 asleep in recv for #1, r-2 asleep in recv for #2$/);
         await sleep(3500);
         const beats = server.lines(/ threads \d/).map((line) => line.replace(/.* threads/, ""));
