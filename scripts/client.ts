@@ -11,7 +11,7 @@
  * To copy it into a text: deno run -A scripts/standalone.ts client
  */
 
-import { fail, formatAddress, log, parseOptions, printAll, process } from "./shim/program.ts";
+import { fail, formatAddress, log, parseOptions, printAll, process, stopping } from "./shim/program.ts";
 import { connect } from "./shim/shim.ts";
 
 const options = parseOptions(
@@ -38,7 +38,7 @@ for await (const message of options.operands.length > 0 ? operands() : lines()) 
   log("send", 0, message.length, message);
   missing += message.length;
   const reply = new Promise<void>((resolve) => replied = resolve);
-  await connection.send(message).catch((error) => fail("send", error));
+  await connection.send(message).catch((error) => failed("send", error));
   if (missing > 0) await reply;
 }
 connection.close();
@@ -48,7 +48,7 @@ process.exit(0);
 /** Prints what comes, whether a reply is due or not, until the server closes. */
 async function receive(): Promise<void> {
   for (;;) {
-    const data = await connection.recv().catch((error) => fail("recv", error));
+    const data = await connection.recv().catch((error) => failed("recv", error));
     if (data.length === 0) break;
     if (options.quiet) await printAll(data);
     else log("recv", 0, data.length, data);
@@ -60,17 +60,27 @@ async function receive(): Promise<void> {
   process.exit(0);
 }
 
+/** Ends the client because of an error, unless that is the client's own end. */
+function failed(what: string, error: unknown): Promise<never> {
+  if (stopping) return new Promise(() => {});
+  return fail(what, error);
+}
+
 async function* operands(): AsyncGenerator<Uint8Array> {
   for (const operand of options.operands) yield new TextEncoder().encode(operand);
 }
 
 /** The lines of the standard input as bytes, each with its line feed. */
 async function* lines(): AsyncGenerator<Uint8Array> {
-  for await (const chunk of process.stdin as AsyncIterable<Uint8Array>) {
-    for (let rest = chunk; rest.length > 0;) {
-      const line = rest.subarray(0, rest.indexOf(10) + 1 || rest.length);
-      yield line;
-      rest = rest.subarray(line.length);
+  try {
+    for await (const chunk of process.stdin as AsyncIterable<Uint8Array>) {
+      for (let rest = chunk; rest.length > 0;) {
+        const line = rest.subarray(0, rest.indexOf(10) + 1 || rest.length);
+        yield line;
+        rest = rest.subarray(line.length);
+      }
     }
+  } catch (error) {
+    fail("cannot read the input", error);
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** client.ts: the other end. */
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import * as path from "node:path";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
@@ -117,6 +117,24 @@ for (const runtime of runtimes) {
           const received = Buffer.concat(parts);
           assertEquals([received.length, Buffer.compare(received, input)], [input.length, 0]);
           output.close();
+        }),
+    );
+
+    check(
+      `${title}: standard streams that are full, gone or a folder are no stack trace, and no false reason`,
+      () =>
+        serve(runtime, "tasks.ts", ["--quiet"], ({ port }) => {
+          const shell = (script: string, ...options: string[]) => {
+            const client = [...runtime.command, path.join(project, "scripts", "client.ts"), "--port", `${port}`];
+            const args = ["-c", script, "sh", ...client, ...options];
+            const { status, stderr } = spawnSync("sh", args, { encoding: "utf8", timeout: 30_000 });
+            return [status, stderr];
+          };
+          assertEquals(shell('exec "$@" > /dev/full 2>&1', "--quiet", "hello"), [1, ""]);
+          const gone = '{ (yes | head -c 300000; sleep 1) | "$@"; echo "exit code $?" >&2; } | head -1';
+          assertEquals(shell(gone), [0, "exit code 0\n"]);
+          assertMatch(String(shell('"$@" < /')[1]), /^(client\.ts: .*EISDIR.*\n)?$/);
+          return Promise.resolve();
         }),
     );
 

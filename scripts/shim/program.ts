@@ -146,14 +146,23 @@ function scriptName(): string {
 
 /** Ends the process with exit code 2 and one line: what is wrong with the command line. */
 export function usageError(message: string): never {
-  fs.writeSync(2, `${scriptName()}: ${message} (--help lists the options)\n`);
+  complain(`${message} (--help lists the options)`);
   process.exit(2);
 }
 
 /** Ends the process with exit code 1 and one line: what failed, and why. */
 export function fail(what: string, why: unknown): never {
-  fs.writeSync(2, `${scriptName()}: ${what}: ${explain(why)}\n`);
+  complain(`${what}: ${explain(why)}`);
   process.exit(1);
+}
+
+/** Prints a line to the standard error. */
+function complain(message: string): void {
+  try {
+    fs.writeSync(2, `${scriptName()}: ${message}\n`);
+  } catch {
+    // It can't be written either, and there is no other place to say so.
+  }
 }
 
 /** What an error says, in one line: the system's own words where there are some, with their name (errno(3)). */
@@ -319,9 +328,7 @@ function outputFailed(error: unknown): void {
     return;
   }
   // One thread says it for all, and the parent for its children.
-  if (!isChild && Atomics.exchange(counters, 1, 1) === 0) {
-    fs.writeSync(2, `${scriptName()}: no log from here on: ${explain(error)}\n`);
-  }
+  if (!isChild && Atomics.exchange(counters, 1, 1) === 0) complain(`no log from here on: ${explain(error)}`);
 }
 
 /**
