@@ -222,6 +222,9 @@ function memoryOf(pid: number): string {
 /** Ends the children, and waits for that: the next server may want their memory. */
 async function stop(): Promise<void> {
   for (const id of children.keys()) log("close", id, "the server stops");
+  // A second Ctrl-C leaves no child behind, either. A handler that is set at once might see the first one.
+  await sleep(1);
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
   // Other programs may want to do something about the first signal; the second one none survives.
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
     killAll(signal);

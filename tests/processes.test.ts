@@ -1,10 +1,23 @@
 // SPDX-License-Identifier: MIT
 /** processes.ts: a process per connection. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import * as path from "node:path";
+import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { testModel } from "./contract.ts";
-import { check, Client, type Runtime, type Script, serve, until } from "./harness.ts";
+import { check, Client, type Runtime, type Script, serve, sleep, temporaryFolder, until } from "./harness.ts";
+
+/** How many processes have been started as `program`. */
+function running(program: string): number {
+  return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")[1] === program;
+    } catch {
+      return false;
+    }
+  }).length;
+}
 
 /** The children of a server, as their states: see proc_pid_stat(5). `Z` is a zombie. */
 function children(server: Script): string[] {
@@ -56,4 +69,20 @@ testModel("processes.ts", (runtime: Runtime) => {
         for (const client of clients) assert(await client.end() !== null);
       }),
   );
+
+  check(`${title}: a second Ctrl-C leaves no child behind, whatever the program makes of the first`, () => {
+    const program = path.join(temporaryFolder(), "stubborn");
+    const text = '#!/bin/sh\ntrap "" TERM INT HUP\nfor i in 1 2 3 4 5 6 7 8 9 10; do sleep 1; done\n';
+    writeFileSync(program, text, { mode: 0o755 });
+    return serve(runtime, "processes.ts", ["--exec", program], async (server) => {
+      const clients = [await Client.connect(server.port), await Client.connect(server.port)];
+      assert(await until(() => running(program) === 2), `${running(program)} run`);
+      process.kill(server.pid, "SIGINT");
+      await server.line(/ close #2 the server stops/);
+      await sleep(30);
+      assert(await server.stop("SIGINT") !== null, "it goes on");
+      assert(await until(() => running(program) === 0, 1), `${running(program)} are left`);
+      for (const client of clients) client.close();
+    });
+  });
 });
