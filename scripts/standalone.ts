@@ -15,7 +15,7 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { basename, dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type * as TS from "typescript";
 import * as program from "./shim/program.ts";
@@ -41,6 +41,8 @@ const [given = "", ...more] = options.operands.slice(0, options.operands.length 
 const script = basename(given, ".ts"), scripts = readdirSync(folder).filter(isScript).map((file) => file.slice(0, -3));
 if (more.length > 0) usageError(`one script at a time, not also "${more[0]}"; options for it stand behind --`);
 if (!scripts.includes(script)) usageError(`unknown script "${given}"; known are ${scripts.join(", ")}`);
+if (split && resolve(split) === resolve(options.output)) usageError("--split and --output name the same file");
+if (/["'\\#?%]/.test(split)) usageError(`--split ${split}: an import can't name a file with one of " ' \\ # ? %`);
 if (!(runtime in COMMANDS)) usageError(`unknown runtime "${runtime}"; known are ${Object.keys(COMMANDS).join(", ")}`);
 
 const source = readFileSync(join(folder, `${script}.ts`), "utf8");
@@ -56,6 +58,7 @@ const adapter = runtime === "deno" && has(/listenReusePort/) ? "node.ts" : `${ru
 // The last version with a parser that JavaScript can call is 6.
 const { default: ts } = await import("typescript")
   .catch((error) => fail("cannot load typescript@6: Deno fetches it, otherwise it has to be installed", error));
+if (!ts.ScriptTarget) fail("cannot use this typescript", "version 6 is needed, which Deno fetches");
 /** The name that a file gives to what it imports, what stands in the import, and from where. */
 type Import = [name: string, text: string, from: string];
 const imports = new Map<string, Import[]>();

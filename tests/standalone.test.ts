@@ -2,7 +2,7 @@
 /** Scripts in one piece: what standalone.ts prints. That it works is what the whole suite shows: FORM in harness.ts. */
 
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, Client, hasFFI, linux, run, type Runtime, runtimes, serve, temporaryFolder } from "./harness.ts";
@@ -64,6 +64,16 @@ function standalone(deno: Runtime): void {
       assertEquals(code, 1);
       assertMatch(errors, /^standalone\.ts: cannot write .*\n$/);
     }
+  });
+
+  check("standalone.ts: files that can't be imported are one line, exit code 2", async () => {
+    const same = path.join(folder, "same.ts"), odd = path.join(folder, "odd#.ts");
+    for (const options of [["--output", same, "--split", same], ["--split", odd]]) {
+      const { code, errors } = await make("single", ...options);
+      assertEquals(code, 2);
+      assertMatch(errors, /^standalone\.ts: --split .*\n$/);
+    }
+    assert(!existsSync(same) && !existsSync(odd));
   });
 
   check("standalone.ts: every script for every runtime, in one file and in two", async () => {
