@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Draws how five kinds of I/O receive one message: who waits for it, and who copies it, as in the figures of UNIX
+ * Draws how five kinds of I/O receive one message: by which calls, and which of them sleep, as in the figures of UNIX
  * Network Programming, 6.2, but from the calls that five of the scripts make, with the times that these took.
  *
  * The scripts are copied, and in the copy every call of the C library is timed. Client and server read the same clock.
@@ -147,7 +147,7 @@ function draw(reads: Map<string, Read>): string {
     }
   };
   text(LEFT, 14, `waiting for data, ${WAIT} ms`, ' class="t"');
-  text(MIDDLE + 8, 14, "copying it", ' class="t"');
+  text(MIDDLE + 8, 14, "until it is in the buffer", ' class="t"');
   let y = 26;
   for (const [kind, { begin, sent, end, calls }] of reads) {
     const before = (time: number) => LEFT + Math.max(0, time - begin) / (sent - begin) * (MIDDLE - LEFT);
