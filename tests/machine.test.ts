@@ -62,8 +62,9 @@ for (const runtime of linux ? runtimes : []) {
     check(`${runtime.name} ${script}: ${what}`, () => {
       if (process.getuid?.() !== 0) return "no one but root can start it as another user, whom the limit binds";
       if (runtime.name === "bun") return "Bun crashes when it can't have a thread for its own purposes";
-      const { status } = spawnSync(runtime.command[0], ["--version"], { uid: otherUser });
-      if (status !== 0) return `another user can't run ${runtime.name}`;
+      // Where another user can't read the folder that it is in, they may find an older one, further down the PATH.
+      const [own, theirs] = [undefined, otherUser].map((uid) => spawnSync(runtime.command[0], ["--version"], { uid }));
+      if (`${theirs.stdout}` !== `${own.stdout}`) return `another user can't run this ${runtime.name}`;
       return body(14).catch((error: Error) => {
         if (!error.message.includes("Deno could not start: unable to create worker threads")) throw error;
         return "Deno panicked, as it could not have a thread for its own purposes";
