@@ -505,18 +505,8 @@ function logAndEnd(runtime: Runtime, model: Model): void {
   check(`${runtime.name} ${title}: a log that can't be written is said once, and it serves on`, async () => {
     const port = await freePort();
     await serve(runtime, script, ["--port", `${port}`, ...args], async (server) => {
-      // There is no line that says when it is ready: until then it may refuse a client, or reset it.
-      const connect = async () => {
-        const client = await Client.connect(port).catch(() => null);
-        return await client?.echo("one").catch(() => false) ? client : null;
-      };
-      let client = await connect();
-      let gone = false;
-      server.exited.then(() => gone = true);
-      for (const end = Date.now() + 30_000; !client && !gone && Date.now() < end; client = await connect()) {
-        await sleep(100);
-      }
-      assert(client, "it does not serve");
+      // There is no line that says when it is ready.
+      const client = await Client.served(server, port, "one");
       for (const word of ["two", "three"]) assert(await client.echo(word));
       client.close();
       const next = await Client.connect(port);

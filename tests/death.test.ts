@@ -2,7 +2,7 @@
 /** A thread that dies costs its own client and no other, and another takes its place. */
 
 import { assert, assertEquals } from "./assert.ts";
-import { check, Client, hasFFI, linux, runtimes, serve, sleep, temporaryFolder } from "./harness.ts";
+import { check, Client, hasFFI, linux, runtimes, serve, temporaryFolder } from "./harness.ts";
 import { copy } from "./twins.ts";
 
 /** Of a message that begins with `!` a thread dies; in offload.ts, of any that is computed. */
@@ -33,12 +33,7 @@ for (const runtime of runtimes) {
       await serve(runtime, script, args, async (server) => {
         for (let id = 1; id <= 3; id++) {
           // In reuseport.ts the listening socket has died with the thread.
-          let client = await Client.connect(server.port).catch(() => null);
-          for (let i = 0; !client && i < 100; i++, client = await Client.connect(server.port).catch(() => null)) {
-            await sleep(100);
-          }
-          assert(client, "no server listens");
-          assert(await client.echo("light"), `#${id} is served`);
+          const client = await Client.served(server, server.port, "light");
           client.send("!");
           assert(await client.end() !== null, `#${id} is closed`);
           await server.count(/ error (#\d )?thread \S+( has died)?: it ended with exit code 7$/, id);

@@ -154,6 +154,8 @@ export interface StartOptions {
   folder?: string;
   /** The file that its output goes to, instead of to the test. */
   output?: string;
+  /** Whether its errors go there, too. */
+  mixed?: boolean;
   /** What the script reads from its standard input. */
   input?: string | Uint8Array;
   /** Environment variables beside those of the test. */
@@ -175,12 +177,12 @@ export class Script {
   constructor(runtime: Runtime, script: string, args: string[], options: StartOptions = {}) {
     const given = options.folder ? [path.join(options.folder, script), ...args] : locate(script, args, runtime);
     let command = [...runtime.command, ...given];
-    const { descriptors, processes, output } = options;
+    const { descriptors, processes, output, mixed } = options;
     if (descriptors) command = ["sh", "-c", `ulimit -n ${descriptors}; exec "$@"`, "sh", ...command];
     // One shell calls it u, another one p.
     const limit = `ulimit -u ${processes} 2> /dev/null || ulimit -p ${processes}; exec "$@"`;
     if (processes) command = ["sh", "-c", limit, "sh", ...command];
-    if (output) command = ["sh", "-c", `exec "$@" > '${output}'`, "sh", ...command];
+    if (output) command = ["sh", "-c", `exec "$@" > '${output}' ${mixed ? "2>&1" : ""}`, "sh", ...command];
     this.#child = spawn(command[0], command.slice(1), {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...options.environment },
@@ -573,6 +575,17 @@ export class Client {
         await sleep(500);
       }
     }
+  }
+
+  /** Connects until `word` comes back: a server that is not ready yet may refuse a client, or reset it. */
+  static async served(server: Script, port: number, word: string): Promise<Client> {
+    let gone = false;
+    server.exited.then(() => gone = true);
+    for (const end = Date.now() + 30_000; !gone && Date.now() < end; await sleep(100)) {
+      const client = await Client.connect(port).catch(() => null);
+      if (await client?.echo(word).catch(() => false)) return client!;
+    }
+    throw new Error("it does not serve");
   }
 
   /** Starts to read, or goes on reading. */

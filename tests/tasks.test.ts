@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 /** tasks.ts: a task per connection. */
 
-import { spawn } from "node:child_process";
-import * as path from "node:path";
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, Client, freePort, linux, project, type Runtime, serve, sleep, Slow, windows } from "./harness.ts";
+import { check, Client, freePort, linux, type Runtime, serve, sleep, Slow, windows } from "./harness.ts";
 import { testModel } from "./contract.ts";
 
 testModel("tasks.ts", (runtime: Runtime) => {
@@ -13,22 +11,13 @@ testModel("tasks.ts", (runtime: Runtime) => {
 
   if (linux) {
     check(`${title}: it serves, though it can't write a log, nor say so`, async () => {
-      const port = await freePort(), script = path.join(project, "scripts", "tasks.ts");
-      const command = [...runtime.command, script, "--port", `${port}`];
-      const server = spawn("sh", ["-c", 'exec "$@" > /dev/full 2>&1', "sh", ...command]);
-      const exited = new Promise((resolve) => server.on("exit", resolve));
-      try {
-        const connect = () => Client.connect(port).catch(() => null);
-        let client = await connect();
-        for (const end = Date.now() + 20_000; !client && Date.now() < end; client = await connect()) await sleep(100);
-        assert(client, "it does not serve");
-        for (const word of ["one", "two"]) assert(await client.echo(word));
+      const port = await freePort();
+      await serve(runtime, "tasks.ts", ["--port", `${port}`], async (server) => {
+        const client = await Client.served(server, port, "one");
+        assert(await client.echo("two"));
         client.close();
-        process.kill(server.pid!, "SIGTERM");
-        assertEquals(await exited, 0);
-      } finally {
-        server.kill("SIGKILL");
-      }
+        assertEquals(await server.stop(), 0);
+      }, { output: "/dev/full", mixed: true });
     });
   }
 
