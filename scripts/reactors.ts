@@ -132,7 +132,7 @@ function choose(loops: Loop[], id: number): Loop {
   );
 }
 
-/** Closes the clients of a thread that has died. The set outlives the thread, and proc_pid_fdinfo(5) tells what is in it. */
+/** Closes the clients of a thread that has died: its epoll set outlives it, and proc_pid_fdinfo(5) tells of whom. */
 function closeClients({ epoll, counts }: Loop): void {
   const entries = readFileSync(`/proc/self/fdinfo/${epoll}`, "utf8").matchAll(/^tfd: *(\d+) .* data: *(\w+)/gm);
   for (const [, fd, data] of entries) {

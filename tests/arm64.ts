@@ -6,8 +6,8 @@
  *   apt-get install qemu-user libc6-arm64-cross libstdc++6-arm64-cross libatomic1-arm64-cross
  *   deno task test:arm64
  *
- * qemu has no io_uring(7), and the kernel can't start an emulated child: uring.ts and processes.ts are left out. It takes
- * some three minutes.
+ * qemu has no io_uring(7), and emulated children fail: uring.ts and processes.ts are left out. It takes some three
+ * minutes.
  */
 
 import { spawnSync } from "node:child_process";

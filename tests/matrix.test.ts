@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** The matrix that is committed is of this suite: of these behaviours, servers and runtimes. Its outcomes are a run's. */
+/** The matrix that is committed is of this suite's behaviours, servers and runtimes. Its outcomes are a run's. */
 
 import { readFileSync } from "node:fs";
 import * as path from "node:path";

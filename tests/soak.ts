@@ -26,7 +26,7 @@ export interface Soak {
   patience: number;
 }
 
-/** Steps by how often they are taken, with the least and the most bytes or milliseconds; how a client leaves comes last. */
+/** Steps by how often they are taken, with the least and the most bytes or milliseconds; the last is a client's end. */
 type Steps = [share: number, what: string, least?: number, most?: number][];
 const steps: Steps = [
   [50, "send", 1, 300 * 1024],
@@ -132,7 +132,7 @@ async function follow(client: Client, plan: [string, number][], start: number, p
   return right;
 }
 
-/** What a server may have more of afterwards: runtimes have threads of their own, which come and go, and garbage (in MiB). */
+/** What a server may have more of afterwards: runtimes have threads of their own, and garbage (in MiB). */
 const allowed = [["descriptors", 2], ["threads", 2], ["memory", 160]] as const;
 
 /** Runs once, and returns some figures. Throws what is wrong. */
@@ -188,7 +188,7 @@ export async function soak(run: Soak): Promise<string> {
   }
 }
 
-/** Looks for the fewest clients with which it fails: half of them, a quarter, and so on, are left out, 12 times at most. */
+/** Looks for the fewest clients with which it fails: leaves out half, a quarter, and so on, 12 times at most. */
 export async function shrink(run: Soak): Promise<number[]> {
   let { clients } = run, runs = 0;
   for (let size = clients.length >> 1; size >= 1; size >>= 1) {

@@ -63,7 +63,7 @@ export class Server implements api.Server {
   }
 }
 
-/** Bun's accept spins once there are no descriptors. So two are kept: one may be what Bun opens when a thread prints. */
+/** Without descriptors, Bun's accept spins. So two are kept: one may be what Bun opens when a thread prints. */
 function turnsAway(socket: Bun.Socket<Connection>): boolean {
   const error = outOfDescriptors(2);
   if (!error) return false;

@@ -50,7 +50,6 @@ export class Server implements api.Server {
 /** A connected socket. */
 export class Connection implements api.Connection {
   readonly id = nextNumber();
-  /** The other end, as `HOST:PORT`. */
   readonly peer: string;
   silence = -Infinity;
   #conn: Deno.TcpConn;

@@ -331,9 +331,7 @@ function outputFailed(error: unknown): void {
   if (!isChild && Atomics.exchange(counters, 1, 1) === 0) complain(`no log from here on: ${explain(error)}`);
 }
 
-/**
- * Writes bytes to the standard output, however long that takes: for what must arrive. Ends the process if the reader is gone.
- */
+/** Writes bytes to the standard output, however long that takes. Ends the process if the reader has gone. */
 export async function printAll(data: Uint8Array): Promise<void> {
   while (data.length > 0) {
     try {

@@ -37,7 +37,6 @@ type Failed = (error: unknown) => void;
 /** A connected socket. The runtime calls `arrived`, `finished`, `drained` and `abort`. */
 export abstract class Stream {
   readonly id = nextNumber();
-  /** The other end, as `HOST:PORT`. */
   readonly peer: string;
   silence = -Infinity;
   protected ended = false;
