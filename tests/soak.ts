@@ -194,7 +194,7 @@ export async function shrink(run: Soak): Promise<number[]> {
   for (let size = clients.length >> 1; size >= 1; size >>= 1) {
     for (let at = 0; at < clients.length && size < clients.length && runs++ < 12;) {
       const fewer = clients.toSpliced(at, size);
-      const failed = await soak({ ...run, clients: fewer }).then(() => false, () => true);
+      const failed = await soak({ ...run, clients: fewer }).then(() => false, (error) => !(error instanceof Slow));
       console.log(`clients ${fewer}: ${failed ? "it fails" : "not seen"}`);
       if (failed) clients = fewer;
       else at += size;

@@ -8,8 +8,8 @@ import process from "node:process";
 /** Where in a connection the fault shows: after the first messages, when nobody looks any more. */
 const place = 2000;
 
-/** What is sent instead of `data`, piece `count` of a connection, with its byte number `at` first; `null` closes it. */
-const faults: Record<string, (data: Uint8Array, at: number, count: number) => Uint8Array | null> = {
+/** What is sent instead of `data`, with byte number `at` of a connection first; `null` closes it. */
+const faults: Record<string, (data: Uint8Array, at: number, turns: number) => Uint8Array | null> = {
   none: (data) => data,
   drop: (data, at) => holds(data, at) ? splice(data, place - at, 1) : data,
   corrupt: (data, at) => holds(data, at) ? splice(data, place - at, 1, data[place - at] ^ 1) : data,
@@ -19,8 +19,8 @@ const faults: Record<string, (data: Uint8Array, at: number, count: number) => Ui
   silent: (data, at) => at + data.length > place ? new Uint8Array(0) : data,
   mute: () => new Uint8Array(0),
   close: (data, at) => at + data.length > place ? null : data,
-  // Loses bytes while there are others; just after it has connected, that may be its predecessor.
-  together: (data, _, count) => open > 1 && count > 3 ? data.subarray(1) : data,
+  // Loses bytes of a connection that sends again after another has: its predecessor has left for good.
+  together: (data, _, turns) => turns > 1 ? data.subarray(1) : data,
 };
 
 /** Faults that no byte shows: what is done with a connection when it begins. */
@@ -34,7 +34,7 @@ const others: Record<string, (socket: net.Socket) => void> = {
   stubborn: () => void process.removeAllListeners("SIGTERM"),
 };
 
-let open = 0;
+let last: net.Socket | null = null;
 
 function holds(data: Uint8Array, at: number): boolean {
   return at <= place && place < at + data.length;
@@ -46,13 +46,13 @@ function splice(data: Uint8Array, at: number, count: number, ...others: number[]
 
 const name = process.argv.at(-1)!, fault = faults[name] ?? faults.none;
 const server = net.createServer({ noDelay: true }, (socket) => {
-  let at = 0, count = 0;
-  open++;
-  socket.on("close", () => open--);
+  let at = 0, turns = 0;
   others[name]?.(socket);
   socket.on("error", () => {});
   socket.on("data", (data: Uint8Array | string) => {
-    const reply = fault(data as Uint8Array, at, ++count);
+    if (last !== socket) turns++;
+    last = socket;
+    const reply = fault(data as Uint8Array, at, turns);
     at += data.length;
     if (!reply) socket.destroy();
     else if (!socket.write(reply)) {
