@@ -48,11 +48,13 @@ export function matrix(results: Result[], when: string): string {
   }
   return `# Who keeps to what
 
+[← README](../README.md) | [简体中文](README.zh-CN.md)
+
 Every server is held to the same contract on every runtime. D, B and N mean that it keeps to it on Deno, Bun and Node; a
 dash means that this is not asked of it. ${when}
 
 \`deno task matrix\` makes this page. The tests are in [contract.ts](../tests/contract.ts). What a model promises beside
-them is tested in the file of its name in the same folder; so is all that single.ts does, which serves one client and ends.
+them is tested in the file of its name in the same folder, as is single.ts, which serves one client and ends.
 ${lines.join("\n")}
 
 Why this is not asked:
