@@ -5,7 +5,7 @@ import { outOfDescriptors } from "./descriptors.ts";
 import { log, open } from "./program.ts";
 import type { Address } from "./socket.ts";
 import type * as api from "./socket.ts";
-import { Backlog, Stream } from "./stream.ts";
+import { Listener, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 export function listen({ host, port }: Address): Promise<Server> {
@@ -35,31 +35,25 @@ function handlersFor(opened: (socket: Bun.Socket<Connection>) => void): Bun.Sock
   };
 }
 
-/** A listening socket. Bun accepts by itself. */
-export class Server implements api.Server {
+/** A listening socket. */
+export class Server extends Listener<Connection> implements api.Server {
   readonly port: number;
   #listener: Bun.TCPSocketListener<Connection>;
-  #accepted = new Backlog<Connection>();
 
   /** Bun's types don't know `reusePort`. */
   constructor(where: { hostname: string; port: number; reusePort?: boolean }) {
+    super();
     const handlers = handlersFor((socket) => {
       socket.data = new Connection(socket);
-      if (!turnsAway(socket)) this.#accepted.push(socket.data);
+      if (!turnsAway(socket)) this.accepted(socket.data);
     });
     // With allowHalfOpen, the client's end of stream does not close the socket: there may be replies to be sent.
     this.#listener = Bun.listen<Connection>({ ...where, allowHalfOpen: true, socket: handlers });
     this.port = this.#listener.port;
   }
 
-  /** Waits for the next connection. */
-  accept(): Promise<Connection> {
-    return this.#accepted.take();
-  }
-
-  close(): void {
+  protected stop(): void {
     this.#listener.stop();
-    for (const connection of this.#accepted.clear()) connection.close();
   }
 }
 

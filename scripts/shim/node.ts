@@ -6,7 +6,7 @@ import { log } from "./program.ts";
 import { outOfDescriptors } from "./descriptors.ts";
 import type { Address } from "./socket.ts";
 import type * as api from "./socket.ts";
-import { Backlog, Stream } from "./stream.ts";
+import { Listener, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 export function listen({ host, port }: Address, reusePort = false): Promise<Server> {
@@ -34,29 +34,23 @@ export function connect({ host, port }: Address): Promise<Connection> {
   });
 }
 
-/** A listening socket. Node accepts by itself. */
-export class Server implements api.Server {
+/** A listening socket. */
+export class Server extends Listener<Connection> implements api.Server {
   readonly port: number;
   #listener: net.Server;
-  #accepted = new Backlog<Connection>();
   #watch: ReturnType<typeof setInterval> | undefined;
 
   constructor(listener: net.Server) {
+    super();
     this.#listener = listener;
     this.port = (listener.address() as net.AddressInfo).port;
     listener.on("error", (error) => log("error", 0, "accept:", error));
-    listener.on("connection", (socket) => this.#accepted.push(new Connection(socket)));
+    listener.on("connection", (socket) => this.accepted(new Connection(socket)));
   }
 
-  /** Waits for the next connection. */
-  accept(): Promise<Connection> {
-    return this.#accepted.take();
-  }
-
-  close(): void {
+  protected stop(): void {
     clearInterval(this.#watch);
     this.#listener.close();
-    for (const connection of this.#accepted.clear()) connection.close();
   }
 
   /**

@@ -5,25 +5,29 @@ import { setTimeout } from "node:timers";
 import { formatAddress, nextNumber, open } from "./program.ts";
 import { LINGER } from "./socket.ts";
 
-/** What the runtime has accepted, until it is asked for. */
-export class Backlog<T> {
-  #waiting: T[] = [];
-  #taker: ((connection: T) => void) | null = null;
+/** A listening socket of a runtime that accepts by itself, and calls `accepted`. */
+export abstract class Listener<C extends Stream> {
+  #waiting: C[] = [];
+  #taker: ((connection: C) => void) | null = null;
 
-  push(connection: T): void {
+  accepted(connection: C): void {
     if (!this.#taker) return void this.#waiting.push(connection);
     this.#taker(connection);
     this.#taker = null;
   }
 
-  take(): Promise<T> {
+  /** Waits for the next connection. */
+  accept(): Promise<C> {
     return new Promise((resolve) => this.#waiting.length > 0 ? resolve(this.#waiting.shift()!) : this.#taker = resolve);
   }
 
-  /** Takes out what has not been asked for. */
-  clear(): T[] {
-    return this.#waiting.splice(0);
+  close(): void {
+    this.stop();
+    for (const connection of this.#waiting.splice(0)) connection.close();
   }
+
+  /** Stops listening. */
+  protected abstract stop(): void;
 }
 
 /** So many pieces may wait for `recv`. With more, the socket is not read from, and the client has to wait. */
