@@ -269,9 +269,7 @@ function valuesOf(text: string): Record<string, string> {
     usageError(`for ${script}: ${(error as Error).message}`);
   }
   // The number of this machine's cores says nothing about others.
-  if (text.includes("[availableParallelism()") && !/--workers/.test(`${constants}`)) {
-    texts.workers = "availableParallelism()";
-  }
+  if (/\[availablePar/.test(text) && !/--workers/.test(`${constants}`)) texts.workers = "availableParallelism()";
   return { ...texts, operands: "process.argv.slice(2)" };
 }
 
