@@ -522,18 +522,18 @@ function logAndEnd(runtime: Runtime, model: Model): void {
     await serve(runtime, script, args, async (server) => {
       const [, port] = await log.line(/^listening on .*:(\d+)$/);
       log.close();
-      // It may be that the first line that is written meets the end already.
-      const client = new Client(Number(port));
+      // As many may notice at once as there are threads. It may be that the first line meets the end already.
+      const talkers = Array.from({ length: Math.min(3, clients) }, () => new Client(Number(port)));
       let code: number | null | undefined;
       server.exited.then((exited) => code = exited);
       for (let i = 0; code === undefined && i < 100; i++) {
         // Not once: a child of another test may have the pipe until it is another program, and take in some lines.
-        client.send("hello");
+        for (const client of talkers) client.send("hello");
         await sleep(100);
       }
       assert(code !== undefined, "it goes on");
       assertEquals([code, server.errors], [0, ""]);
-      client.close();
+      for (const client of talkers) client.close();
     }, { output: log.path });
   });
 

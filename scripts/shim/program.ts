@@ -322,13 +322,14 @@ function flush(): void {
 /** A log that can't be written: its reader is gone, as after `| head`, or the disk is full. */
 function outputFailed(error: unknown): void {
   unwritable = true;
-  if (errorCode(error) === "EPIPE") {
-    if (isMainThread && !isChild) stop("");
-    else process.kill(isChild ? process.ppid : process.pid, "SIGTERM");
-    return;
-  }
-  // One thread says it for all, and the parent for its children.
-  if (!isChild && Atomics.exchange(counters, 1, 1) === 0) complain(`no log from here on: ${explain(error)}`);
+  const gone = errorCode(error) === "EPIPE";
+  // The parent is to log that, and finds the same.
+  if (isChild && gone) process.exit(1);
+  // One thread does it for all, and the parent for its children: a second signal would be the end at once.
+  if (isChild || Atomics.exchange(counters, 1, 1) !== 0) return;
+  if (!gone) complain(`no log from here on: ${explain(error)}`);
+  else if (isMainThread) stop("");
+  else process.kill(process.pid, "SIGTERM");
 }
 
 /** Writes bytes to the standard output, however long that takes. Ends the process if the reader has gone. */
@@ -360,10 +361,7 @@ export interface Closable {
 /** The connections of this thread. */
 export const open = new Set<Closable>();
 
-/**
- * Shared by all threads: how many connections there have been, and whether it has been said that the log can't be
- * written.
- */
+/** Shared by all threads: how many connections there have been, and whether one is dealing with the log's failure. */
 let counters = new Int32Array(new SharedArrayBuffer(8));
 
 /** Counts the connections of this process, from 1. */
@@ -398,7 +396,9 @@ export let stopping = false;
 
 /** Ends every connection, and then the process, with exit code 0. */
 async function stop(signal: string): Promise<void> {
+  if (stopping) return;
   stopping = true;
+  Atomics.store(counters, 1, 1);
   log("stop", 0, signal);
   await Promise.all(hooks.map((hook) => hook()));
   await closeAll();
