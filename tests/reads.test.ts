@@ -37,9 +37,10 @@ for (const runtime of linux ? runtimes.filter(hasFFI) : []) {
     check(`${runtime.name} ${script}.ts: the calls by which it receives a message`, async () => {
       const read = await record(runtime, script), found = names(read);
       assert(read.begin < read.sent && read.sent < read.end);
-      if (sleeps) assertEquals(found[0], waiting);
+      // On a busy machine it may still be at the message before this one.
+      if (sleeps && found[0].join() !== waiting.join()) throw new Slow(`it waits in ${found[0]}`);
       // Which call the message finds is chance.
-      else for (const names of found) for (const name of names) assert(waiting.includes(name), name);
+      for (const name of sleeps ? [] : found.flat()) assert(waiting.includes(name), name);
       if (sleeps) assertEquals(found[1], copying);
       if (asleep(read) > 0.9 !== sleeps) throw new Slow(`it slept ${asleep(read)} of the time`);
       if (!sleeps) assert(read.calls.length > 100, `${read.calls.length} calls`);
