@@ -268,15 +268,15 @@ export const twins: Twin[] = [
   {
     name: "goes on when the reader of its log has gone",
     file: "shim/program.ts",
-    from: 'if (isMainThread && !isChild) stop("");',
-    to: "if (isMainThread && !isChild) return;",
+    from: 'else if (isMainThread) stop("");',
+    to: "else if (isMainThread) return;",
     ...{ model: "multiplex.ts", runtime: "deno", caught: readerGone, says: /it goes on/ },
   },
   {
     name: "takes a log that can't be written for the end",
     file: "shim/program.ts",
-    from: "  // One thread says it for all, and the parent for its children.\n",
-    to: "  throw error;\n",
+    from: "  if (!gone) complain(",
+    to: "  if (!gone) throw error;\n  if (!gone) complain(",
     ...{ model: "tasks.ts", runtime: "bun", caught: unwritable, says: /does not serve|0 of 3 bytes came/ },
   },
 
