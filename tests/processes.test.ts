@@ -76,6 +76,7 @@ testModel("processes.ts", (runtime: Runtime) => {
     writeFileSync(program, text, { mode: 0o755 });
     return serve(runtime, "processes.ts", ["--exec", program], async (server) => {
       const clients = [await Client.connect(server.port), await Client.connect(server.port)];
+      await server.count(/ start #/, 2);
       assert(await until(() => running(program) === 2), `${running(program)} run`);
       process.kill(server.pid, "SIGINT");
       await server.line(/ close #2 the server stops/);
