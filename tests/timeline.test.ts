@@ -62,7 +62,7 @@ for (const runtime of runtimes) {
     for (const line of output) assert(line.length <= 80, `longer than 80 columns: ${line}`);
     assert(!output.join("").includes("\x1b"), "no colours where there is no terminal");
     assertEquals(output.filter((line) => /^(tasks --work 1|single) on /.test(line)).length, 2);
-    assert(output.some((line) => /^#1 quick .*closed by the server/.test(line)));
+    timely(output.some((line) => /^#1 quick .*closed by the server/.test(line)), "single.ts has not ended by then");
 
     const file = path.join(temporaryFolder(), "tasks.svg");
     assertEquals(
