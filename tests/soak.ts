@@ -182,6 +182,7 @@ export async function soak(run: Soak): Promise<string> {
     const figures = now().map((figure, i) => `${allowed[i][0]} ${before[i]} to ${figure}`).join(", ");
     assert(!more(), `left behind: ${figures}`);
     if (!model.spins) assert(await server.rests(), "it takes CPU, though no one is there");
+    readLog();
     assertEquals(errors, [], "errors in the log");
     const stopping = performance.now();
     assertEquals([await server.stop("SIGTERM", patience), server.errors], [0, ""], "exit code and standard error");
