@@ -269,7 +269,8 @@ function valuesOf(text: string): Record<string, string> {
     usageError(`for ${script}: ${(error as Error).message}`);
   }
   // The number of this machine's cores says nothing about others.
-  if (/\[availablePar/.test(text) && !/--workers/.test(`${constants}`)) texts.workers = "availableParallelism()";
+  const cores = "availableParallelism()";
+  if (text.includes(`[${cores}`) && !/--workers/.test(`${constants}`)) texts.workers = cores;
   return { ...texts, operands: "process.argv.slice(2)" };
 }
 
