@@ -398,6 +398,7 @@ export let stopping = false;
 async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
+  // A thread that finds the log's reader gone has nothing to do about it any more.
   Atomics.store(counters, 1, 1);
   log("stop", 0, signal);
   await Promise.all(hooks.map((hook) => hook()));
