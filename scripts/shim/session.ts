@@ -377,7 +377,9 @@ class Sampler {
 
   sample(): void {
     const now = performance.now() - this.#origin, { pid, tasks } = this;
-    for (const id of attempt(() => readdirSync(`/proc/${pid}/task`)) ?? []) {
+    const ids = attempt(() => readdirSync(`/proc/${pid}/task`)) ?? [];
+    // In the order in which they began: a runtime may sort them as text, and after the highest number come low ones.
+    for (const id of ids.sort((a, b) => (Number(a) - pid >>> 0) - (Number(b) - pid >>> 0))) {
       this.#look(id, `/proc/${pid}/task/${id}`, now, id === String(pid) ? "main" : "");
     }
     for (const id of attempt(() => read(`/proc/${pid}/task/${pid}/children`).match(/\d+/g)) ?? []) {
