@@ -165,10 +165,9 @@ function find(node: TS.Node, test: (node: TS.Node) => boolean): TS.Node | undefi
   return test(node) ? node : ts.forEachChild(node, (child) => find(child, test));
 }
 
-/** Drops what hangs on names that are gone, as plain.ts has nothing in their place, and what a class has to be like. */
+/** Drops what hangs on names that are gone, as plain.ts has nothing in their place. */
 function drop(node: TS.Node, gone: string[]): void {
   if (node === call) return;
-  if (ts.isHeritageClause(node) && node.token === ts.SyntaxKind.ImplementsKeyword) dropped.add(node);
   if (!ts.isIdentifier(node)) return ts.forEachChild(node, (child) => drop(child, gone));
   if (GONE.includes(node.text) || isReference(node) && gone.includes(node.text)) without(node);
 }

@@ -98,9 +98,9 @@ export const twins: Twin[] = [
   },
   {
     name: "closes without waiting for what was sent",
-    file: "shim/deno.ts",
-    from: "if (this.#ended || this.#failure) return this.#destroy();",
-    to: "if (this.#closed) return this.#destroy();",
+    file: "shim/socket.ts",
+    from: "if (this.ended) return this.destroy();",
+    to: "if (this.closed) return this.destroy();",
     ...{ model: "tasks.ts", runtime: "deno", caught: takesLeave, says: /no reset/ },
   },
   {
@@ -112,7 +112,7 @@ export const twins: Twin[] = [
   },
   {
     name: "keeps a connection until the client closes its side",
-    file: "shim/stream.ts",
+    file: "shim/socket.ts",
     from: "    setTimeout(() => this.destroy(), LINGER).unref();\n",
     to: "",
     ...{ model: "tasks.ts", runtime: "bun", caught: takesLeave, says: /the connection is kept for who stays/ },
@@ -128,7 +128,7 @@ export const twins: Twin[] = [
   {
     name: "takes in without end what is never read",
     file: "shim/stream.ts",
-    from: "else if (this.#arrived.push(data) === MOST) this.#socket.pause();",
+    from: "else if (this.#arrived.push(data) === MOST) this.socket.pause();",
     to: "else this.#arrived.push(data);",
     ...{ model: "multiplex.ts", runtime: "node", caught: neverReads, says: /takes without end|MiB/ },
     also: [SIGTERM],
@@ -313,7 +313,7 @@ export const twins: Twin[] = [
   },
   {
     name: "counts the time in line as the client's silence",
-    file: "shim/stream.ts",
+    file: "shim/socket.ts",
     from: "  silence = -Infinity;",
     to: "  silence = 0;",
     ...{ model: "pool.ts", runtime: "node", caught: computes, says: /0 of 5 bytes came/ },

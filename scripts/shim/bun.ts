@@ -4,7 +4,6 @@
 import { outOfDescriptors } from "./descriptors.ts";
 import { log, open } from "./program.ts";
 import type { Address } from "./socket.ts";
-import type * as api from "./socket.ts";
 import { Listener, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
@@ -36,7 +35,7 @@ function handlersFor(opened: (socket: Bun.Socket<Connection>) => void): Bun.Sock
 }
 
 /** A listening socket. */
-export class Server extends Listener<Connection> implements api.Server {
+export class Server extends Listener<Connection> {
   readonly port: number;
   #listener: Bun.TCPSocketListener<Connection>;
 
@@ -68,37 +67,28 @@ function turnsAway(socket: Bun.Socket<Connection>): boolean {
 }
 
 /** A connected socket. */
-export class Connection extends Stream implements api.Connection {
-  #socket: Bun.Socket<Connection>;
-
-  constructor(socket: Bun.Socket<Connection>) {
-    super(socket, socket.remoteAddress, socket.remotePort);
-    this.#socket = socket;
-  }
-
+export class Connection extends Stream<Bun.Socket<Connection>> {
   /** The socket is closed. Bun doesn't always say why: without an end of the stream, the client has reset it. */
   gone(error?: Error): void {
-    if (error || !this.ended || this.blocked) this.abort(error ?? reset());
+    if (!error && this.ended && !this.blocked) return;
+    this.abort(error ?? Object.assign(new Error("reset by the client"), { code: "ECONNRESET" }));
     this.ended = true;
   }
 
   /** What it doesn't take, Bun doesn't keep. If the client has reset the connection, a write may be all that tells. */
   protected write(data: Uint8Array): number {
-    const sent = this.#socket.write(data);
+    const sent = this.socket.write(data);
     this.blocked = sent < data.length;
-    if (sent < 0) this.abort(reset());
+    if (sent < 0) this.gone();
     return sent;
   }
 
   protected shutdown(): void {
-    this.#socket.shutdown();
+    this.socket.resume();
+    this.socket.shutdown();
   }
 
   protected destroy(): void {
-    this.#socket.end();
+    this.socket.end();
   }
-}
-
-function reset(): Error {
-  return Object.assign(new Error("reset by the client"), { code: "ECONNRESET" });
 }

@@ -2,9 +2,8 @@
 /** Sockets under Deno, whose calls can be awaited. */
 
 import { setTimeout } from "node:timers";
-import { errorCode, formatAddress, log, nextNumber, open } from "./program.ts";
-import { type Address, LINGER } from "./socket.ts";
-import type * as api from "./socket.ts";
+import { errorCode, log } from "./program.ts";
+import { type Address, type Failed, Socket } from "./socket.ts";
 
 /** `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not. */
 export { listenReusePort } from "./node.ts";
@@ -20,7 +19,7 @@ export async function connect({ host, port }: Address): Promise<Connection> {
 }
 
 /** A listening socket. */
-export class Server implements api.Server {
+export class Server {
   readonly port: number;
   #listener: Deno.TcpListener;
 
@@ -48,20 +47,13 @@ export class Server implements api.Server {
 }
 
 /** A connected socket. */
-export class Connection implements api.Connection {
-  readonly id = nextNumber();
-  readonly peer: string;
-  silence = -Infinity;
+export class Connection extends Socket {
   #conn: Deno.TcpConn;
   #buffer = new Uint8Array(16_384);
-  #failure: unknown = null;
-  #ended = false;
-  #closed = false;
 
   constructor(conn: Deno.TcpConn) {
+    super(conn.remoteAddr.hostname, conn.remoteAddr.port);
     this.#conn = conn;
-    this.peer = formatAddress(conn.remoteAddr.hostname, conn.remoteAddr.port);
-    open.add(this);
     try {
       conn.setNoDelay();
     } catch {
@@ -69,26 +61,17 @@ export class Connection implements api.Connection {
     }
   }
 
-  /** Waits for bytes; an empty array is the end of the stream. */
-  recv(): Promise<Uint8Array> {
-    return new Promise((resolve, reject) => this.recvThen(resolve, reject));
-  }
-
-  recvThen(received: (data: Uint8Array) => void, failed: (error: unknown) => void): void {
+  recvThen(received: (data: Uint8Array) => void, failed: Failed): void {
     this.silence = 0;
     this.#conn.read(this.#buffer).then((length) => {
       this.silence = 0;
-      this.#ended = length === null;
+      this.ended = length === null;
       received(this.#buffer.subarray(0, length ?? 0));
     }, (error) => failed(this.abort(error)));
   }
 
-  /** Sends all of `data`: one write may take only a part of it. */
-  send(data: Uint8Array): Promise<void> {
-    return new Promise((resolve, reject) => this.sendThen(data, resolve, reject));
-  }
-
-  sendThen(data: Uint8Array, sent: () => void, failed: (error: unknown) => void): void {
+  /** One write may take only a part of it. */
+  sendThen(data: Uint8Array, sent: () => void, failed: Failed): void {
     this.#conn.write(data).then((length) => {
       this.silence = 0;
       if (length < data.length) this.sendThen(data.subarray(length), sent, failed);
@@ -96,31 +79,19 @@ export class Connection implements api.Connection {
     }, (error) => failed(this.abort(error)));
   }
 
-  /** The connection has failed, or is to end: calls that wait, for reading or for writing, fail with `why`. */
   abort(why: unknown): unknown {
-    this.#failure ??= why;
     // Ends a read and a write that are going on.
-    this.#destroy();
-    return this.#failure;
+    this.destroy();
+    return this.failure ??= why;
   }
 
-  /** Closes the connection, losing nothing that was sent: what still comes is read and dropped for a while. */
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    open.delete(this);
-    if (this.#ended || this.#failure) return this.#destroy();
+  protected async shutdown(): Promise<void> {
     this.#conn.closeWrite().catch(() => {});
-    this.#drop();
-    setTimeout(() => this.#destroy(), LINGER).unref();
-  }
-
-  async #drop(): Promise<void> {
     while (await this.#conn.read(this.#buffer).catch(() => null) !== null);
-    this.#destroy();
+    this.destroy();
   }
 
-  #destroy(): void {
+  protected destroy(): void {
     try {
       this.#conn.close();
     } catch {

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: MIT
 /** Sockets under Node, which emits an event when something happens: stream.ts keeps what it has said. */
 
+import { once } from "node:events";
 import * as net from "node:net";
 import { log } from "./program.ts";
 import { outOfDescriptors } from "./descriptors.ts";
 import type { Address } from "./socket.ts";
-import type * as api from "./socket.ts";
 import { Listener, Stream } from "./stream.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
-export function listen({ host, port }: Address, reusePort = false): Promise<Server> {
+export async function listen({ host, port }: Address, reusePort = false): Promise<Server> {
   // With allowHalfOpen, the client's end of stream does not close the socket: there may be replies to be sent.
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
-  return new Promise((resolve, reject) => {
-    listener.once("error", reject);
-    listener.listen({ host, port, reusePort }, () => resolve(new Server(listener)));
-  });
+  await once(listener.listen({ host, port, reusePort }), "listening");
+  return new Server(listener);
 }
 
 /** As `listen`, for several sockets that share a port. */
@@ -26,16 +24,14 @@ export async function listenReusePort(address: Address): Promise<Server> {
 }
 
 /** Connects to a server: socket(2) and connect(2). */
-export function connect({ host, port }: Address): Promise<Connection> {
+export async function connect({ host, port }: Address): Promise<Connection> {
   const socket = net.connect({ host, port, allowHalfOpen: true, noDelay: true });
-  return new Promise((resolve, reject) => {
-    socket.once("error", reject);
-    socket.once("connect", () => resolve(new Connection(socket)));
-  });
+  await once(socket, "connect");
+  return new Connection(socket);
 }
 
 /** A listening socket. */
-export class Server extends Listener<Connection> implements api.Server {
+export class Server extends Listener<Connection> {
   readonly port: number;
   #listener: net.Server;
   #watch: ReturnType<typeof setInterval> | undefined;
@@ -72,12 +68,9 @@ export class Server extends Listener<Connection> implements api.Server {
 }
 
 /** A connected socket. */
-export class Connection extends Stream implements api.Connection {
-  #socket: net.Socket;
-
+export class Connection extends Stream<net.Socket> {
   constructor(socket: net.Socket) {
-    super(socket, socket.remoteAddress, socket.remotePort);
-    this.#socket = socket;
+    super(socket);
     socket.on("data", (data: Uint8Array) => this.arrived(data));
     socket.on("end", () => this.finished());
     socket.on("error", (error) => this.abort(error));
@@ -85,17 +78,18 @@ export class Connection extends Stream implements api.Connection {
 
   /** The runtime takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone. */
   protected write(data: Uint8Array): number {
-    this.#socket.write(data);
-    this.blocked = this.#socket.writableLength > 0;
-    if (this.blocked) this.#socket.write("", (error) => error ? this.abort(error) : this.drained());
+    this.socket.write(data);
+    this.blocked = this.socket.writableLength > 0;
+    if (this.blocked) this.socket.write("", (error) => error ? this.abort(error) : this.drained());
     return data.length;
   }
 
   protected shutdown(): void {
-    this.#socket.end();
+    this.socket.resume();
+    this.socket.end();
   }
 
   protected destroy(): void {
-    this.#socket.destroy();
+    this.socket.destroy();
   }
 }

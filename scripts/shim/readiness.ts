@@ -6,7 +6,7 @@
  * receive, and has `onReady` called when there is. With these one loop can serve many sockets: see selector.ts.
  */
 
-import type { Connection, Server } from "./socket.ts";
+import type { Connection, Server } from "./shim.ts";
 
 /** A listening socket. */
 export class NonblockingServer {
@@ -97,7 +97,6 @@ export class NonblockingConnection {
 
   #failed = (error: unknown): void => {
     this.#failure = error;
-    if (this.#closing) this.close();
-    else this.onReady();
+    this.#sent();
   };
 }

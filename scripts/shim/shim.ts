@@ -18,7 +18,7 @@ import * as node from "./node.ts";
 import { runtime } from "./program.ts";
 import type { Adapter } from "./socket.ts";
 
-export type { Connection, Server } from "./socket.ts";
+export type { Server, Socket as Connection } from "./socket.ts";
 
 const adapters: Record<typeof runtime, Adapter> = { deno, bun, node };
 

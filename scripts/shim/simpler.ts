@@ -10,7 +10,7 @@ export const GONE = ["idle", "silence", "excuse", "excused", "patience", "quiet"
 export const SIMPLER: [RegExp, string][] = [
   [/^\/\/ SPDX[^]*?\*\/\n|^(?:\/\*\*.*\*\/\n)?export [{*].*;\n|^export |^\/\/ -{8}.*\n/gm, ""],
   // The runtime's own file has classes of these names.
-  [/^interface (Server|Connection|Adapter)\b[^]*?^\}\n/gm, ""],
+  [/^interface (Server|Adapter)\b[^]*?^\}\n/gm, ""],
   // An error that would end the program does so by itself.
   [/\s*\.catch\((cannot\w+|\(error\) => fail\(.*\))\)/g, ""],
   [/ try \{\n((?:(?!.*\btry \{).*\n)*?) *\} catch \(error\) \{\n *(?:return )?fail\(.*\);\n *\}/g, "$1"],

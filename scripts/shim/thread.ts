@@ -12,7 +12,7 @@
 
 import { workerData } from "node:worker_threads";
 import { errorCode, log, onStop, type ThreadSettings, threadSettings } from "./program.ts";
-import type { Connection } from "./socket.ts";
+import type { Connection } from "./shim.ts";
 import { startWorker } from "./worker.ts";
 
 /** How many bytes fit into an inbox, or an outbox. */
