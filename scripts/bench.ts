@@ -102,7 +102,7 @@ const halfRate = "when messages are sent on a timetable, at half of that rate";
 
 const plans: Record<string, Plan> = {
   models: {
-    about: "all models at 1 to 1000 connections, each against the next slower one",
+    about: "all models at 1 to 1000 connections, each against the next slower",
     settings: { connections: [1, 10, 100, 1000], idle: [0], workMs: [0] },
     models: allModels,
     against: "next",
@@ -189,9 +189,9 @@ const options = parseOptions(
   `Measures the servers of this collection, on this machine. The experiments:\n\n${
     Object.entries(plans).map(([name, { about }]) => `  ${name.padEnd(9)} ${about}\n`).join("")
   }\nThe models: ${Object.keys(models).join(", ")}`,
-  "bench.ts models --connections 100 --runtimes deno,bun,node",
+  "deno run -A scripts/bench.ts models --connections 100 --runtimes deno,bun,node",
   {
-    models: ["auto", "those to measure, with commas between them; where all are compared with the first, it is this"],
+    models: ["auto", "those to measure, with commas, the one to compare with first; auto = the experiment's own"],
     runtimes: ["own", "those to run them on: deno,bun,node; own is the one that runs this"],
     connections: ["auto", "connections that send; several numbers make several measurements"],
     idle: ["auto", "silent connections beside them"],

@@ -3,8 +3,8 @@
  * Blocking I/O: the eight steps of a TCP server, each of them a system call, for one client after another.
  *
  * accept and recv put the whole process to sleep until a client connects, or says something. While one client is
- * served the next one waits, though it doesn't know: the kernel has connected it, takes in what it sends, and keeps it
- * in the backlog. The log shows how many wait there.
+ * served the next one waits, though it doesn't know: the kernel has connected it, keeps the connection in the backlog,
+ * and what the client sends in that connection's receive buffer. The log shows how many wait in the backlog.
  *
  * With `--threads N` there are N threads that do the same on one listening socket. All of them block in accept, and
  * the kernel wakes one for each client: N are served at once, and no thread has to hand anything over. (Web servers
@@ -18,7 +18,7 @@
  *   deno run -A scripts/blocking.ts   or: bun scripts/blocking.ts   or: node scripts/blocking.ts
  *   nc 127.0.0.1 9999                 in two terminals: the second is served when the first has left
  *
- * To copy it into a text: deno run -A scripts/standalone.ts blocking
+ * To copy it into an article: deno run -A scripts/standalone.ts blocking
  */
 
 import { setTimeout as sleep } from "node:timers/promises";

@@ -8,7 +8,7 @@
  *   deno run -A scripts/client.ts hello world      or: bun scripts/client.ts …      or: node scripts/client.ts …
  *   deno run -A scripts/client.ts                  without a message: sends the lines you type, or a piped file's
  *
- * To copy it into a text: deno run -A scripts/standalone.ts client
+ * To copy it into an article: deno run -A scripts/standalone.ts client
  */
 
 import { fail, formatAddress, log, parseOptions, printAll, process, stopping } from "./shim/program.ts";

@@ -19,7 +19,7 @@
  *   deno run -A scripts/epoll.ts      or: bun scripts/epoll.ts      or: node scripts/epoll.ts
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
  *
- * To copy it into a text: deno run -A scripts/standalone.ts epoll
+ * To copy it into an article: deno run -A scripts/standalone.ts epoll
  */
 
 import { type Client, Clients, READ, WRITE } from "./shim/clients.ts";

@@ -15,7 +15,7 @@
  *   deno run -A scripts/multiplex.ts      or: bun scripts/multiplex.ts      or: node scripts/multiplex.ts
  *   nc 127.0.0.1 9999                     in several terminals: one thread serves them all
  *
- * To copy it into a text: deno run -A scripts/standalone.ts multiplex
+ * To copy it into an article: deno run -A scripts/standalone.ts multiplex
  */
 
 import { burn, fail, formatAddress, log, logWait, parseOptions, ready } from "./shim/program.ts";

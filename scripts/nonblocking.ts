@@ -15,7 +15,7 @@
  *   deno run -A scripts/nonblocking.ts  or: bun scripts/nonblocking.ts  or: node scripts/nonblocking.ts
  *   nc 127.0.0.1 9999                   in several terminals: one thread serves them all
  *
- * To copy it into a text: deno run -A scripts/standalone.ts nonblocking
+ * To copy it into an article: deno run -A scripts/standalone.ts nonblocking
  */
 
 import { type Client, Clients } from "./shim/clients.ts";

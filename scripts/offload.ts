@@ -21,7 +21,7 @@
  *   deno run -A scripts/offload.ts --work 2000   or: bun scripts/offload.ts ...   or: node scripts/offload.ts ...
  *   nc 127.0.0.1 9999                            in several terminals: say hello in some, light in another
  *
- * To copy it into a text: deno run -A scripts/standalone.ts offload
+ * To copy it into an article: deno run -A scripts/standalone.ts offload
  */
 
 import { availableParallelism } from "node:os";

@@ -14,7 +14,7 @@
  *   deno run -A scripts/poll.ts       or: bun scripts/poll.ts       or: node scripts/poll.ts
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
  *
- * To copy it into a text: deno run -A scripts/standalone.ts poll
+ * To copy it into an article: deno run -A scripts/standalone.ts poll
  */
 
 import { type Client, Clients, WRITE } from "./shim/clients.ts";

@@ -15,7 +15,7 @@
  *   deno run -A scripts/pool.ts      or: bun scripts/pool.ts      or: node scripts/pool.ts
  *   nc 127.0.0.1 9999                in four terminals: the fourth gets its answer when one of the others is done
  *
- * To copy it into a text: deno run -A scripts/standalone.ts pool
+ * To copy it into an article: deno run -A scripts/standalone.ts pool
  */
 
 import { isMainThread } from "node:worker_threads";

@@ -3,9 +3,10 @@
  * A process per connection: every client has its own, whose standard input and output are the socket.
  *
  * The oldest model of all, that of inetd: the parent accepts, and starts a program that reads and writes as it would at
- * a terminal, and knows nothing of networks. Any program serves: try `--exec cat`, `--exec rev` or `--exec date`. By
- * default it is this same script, as a child. The system shares the cores out among the processes, one that crashes
- * takes no other with it, and when it ends the system closes what it had open.
+ * a terminal, and knows nothing of networks. Any program serves: try `--exec cat` or `--exec date`. (One that holds its
+ * output back where that is no terminal, as `rev` does, replies when the client shuts down its side.) By default it is
+ * this same script, as a child. The system shares the cores out among the processes, one that crashes takes no other
+ * with it, and when it ends the system closes what it had open.
  *
  * The parent waits for two kinds of things at once, in one poll(2): a client that connects, and a child that ends. For
  * the latter it has a descriptor for each child (pidfd_open(2)). Then it collects how that ended (waitpid(2)):
@@ -20,9 +21,9 @@
  * silent for `--idle` seconds, which is when reading fails for them.
  *
  *   deno run -A scripts/processes.ts   or: bun scripts/processes.ts   or: node scripts/processes.ts
- *   nc 127.0.0.1 9999                  in several terminals, and in one more: ps f
+ *   nc 127.0.0.1 9999                  in several terminals, and in one more: ps fx
  *
- * To copy it into a text: deno run -A scripts/standalone.ts processes
+ * To copy it into an article: deno run -A scripts/standalone.ts processes
  */
 
 import { spawn } from "node:child_process";
@@ -44,7 +45,7 @@ if (told) joinParent(told);
 
 const options = parseOptions(
   "A process per connection: each client has one of its own, whose standard input and output are the socket.",
-  "nc 127.0.0.1 9999, in several terminals at once, and ps f in one more",
+  "nc 127.0.0.1 9999, in several terminals at once, and ps fx in one more",
   {
     ...serverOptions,
     ...messages,

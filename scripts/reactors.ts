@@ -20,7 +20,7 @@
  *   deno run -A scripts/reactors.ts   or: bun scripts/reactors.ts   or: node scripts/reactors.ts
  *   nc 127.0.0.1 9999                 in several terminals: the log shows who gives which client to which loop
  *
- * To copy it into a text: deno run -A scripts/standalone.ts reactors
+ * To copy it into an article: deno run -A scripts/standalone.ts reactors
  */
 
 import { readFileSync } from "node:fs";

@@ -15,7 +15,7 @@
  *   deno run -A scripts/reuseport.ts      or: bun scripts/reuseport.ts      or: node scripts/reuseport.ts
  *   nc 127.0.0.1 9999                     in several terminals: the log shows which loop has got each client
  *
- * To copy it into a text: deno run -A scripts/standalone.ts reuseport
+ * To copy it into an article: deno run -A scripts/standalone.ts reuseport
  */
 
 import { availableParallelism } from "node:os";

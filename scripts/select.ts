@@ -14,7 +14,7 @@
  *   deno run -A scripts/select.ts     or: bun scripts/select.ts     or: node scripts/select.ts
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
  *
- * To copy it into a text: deno run -A scripts/standalone.ts select
+ * To copy it into an article: deno run -A scripts/standalone.ts select
  */
 
 import { type Client, Clients, READ, WRITE } from "./shim/clients.ts";

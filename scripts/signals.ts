@@ -20,7 +20,7 @@
  *   deno run -A scripts/signals.ts    or: bun scripts/signals.ts    or: node scripts/signals.ts
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
  *
- * To copy it into a text: deno run -A scripts/standalone.ts signals
+ * To copy it into an article: deno run -A scripts/standalone.ts signals
  */
 
 import { type Client, Clients } from "./shim/clients.ts";

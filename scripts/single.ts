@@ -11,7 +11,7 @@
  *   deno run -A scripts/single.ts      or: bun scripts/single.ts      or: node scripts/single.ts
  *   nc 127.0.0.1 9999                  in another terminal: type a line
  *
- * To copy it into a text: deno run -A scripts/standalone.ts single
+ * To copy it into an article: deno run -A scripts/standalone.ts single
  */
 
 import { errorCode, fail, formatAddress, log, parseOptions, ready, serverOptions } from "./shim/program.ts";

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * Prints a script in one piece for a text about one runtime: the script first, then what it uses of the modules beside
- * it. Options are constants in it, and nothing is left that a text does without.
+ * Prints a script in one piece for an article about one runtime: the script first, then what it uses of the modules
+ * beside it. Options are constants in it, and nothing is left that an article does without.
  *
- * It goes by names. What a text does without is dropped (simpler.ts names it, and what plain.ts has nothing for), with
- * the smallest thing around it that can be missing. Of the rest a declaration is kept if its name is read in something
- * that is kept, and a member of a class or an interface if `.name` is.
+ * It goes by names. What an article does without is dropped (simpler.ts names it, and what plain.ts has nothing for),
+ * with the smallest thing around it that can be missing. Of the rest a declaration is kept if its name is read in
+ * something that is kept, and a member of a class or an interface if `.name` is.
  *
  *   deno run -A scripts/standalone.ts tasks                          for Deno, as it runs this
  *   deno run -A scripts/standalone.ts tasks --runtime bun --output echo.ts -- --port 8080 --messages 7
@@ -23,7 +23,7 @@ import { fail, parseOptions, printAll, process, usageError } from "./shim/progra
 import { GONE, SIMPLER } from "./shim/simpler.ts";
 
 const options = parseOptions(
-  "Prints a script and what it imports as one file, for a text about one runtime: with constants instead of options.",
+  "Prints a script and what it imports as one file, for an article about one runtime: with constants instead of options.",
   "deno run -A scripts/standalone.ts tasks --runtime node -- --port 8080",
   {
     runtime: [program.runtime as string, "deno, bun or node"],

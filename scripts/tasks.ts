@@ -12,7 +12,7 @@
  *   deno run -A scripts/tasks.ts      or: bun scripts/tasks.ts      or: node scripts/tasks.ts
  *   nc 127.0.0.1 9999                 in two other terminals: both are served at once
  *
- * To copy it into a text: deno run -A scripts/standalone.ts tasks
+ * To copy it into an article: deno run -A scripts/standalone.ts tasks
  */
 
 import { burn, fail, formatAddress, heartbeat, list, log, parseOptions, ready } from "./shim/program.ts";

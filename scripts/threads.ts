@@ -2,8 +2,8 @@
 /**
  * A thread per connection: every client has its own thread, and that blocks in `recv` until its client speaks.
  *
- * The oldest way to serve several clients at once, and the easiest to read: no callback, no `await`, one line after
- * the other. The system runs the threads on all cores, so one that computes (try `--work 2000`) holds up no other.
+ * The way to serve several clients at once that is easiest to read: no callback, no `await`, one line after the other.
+ * The system runs the threads on all cores, so one that computes (try `--work 2000`) holds up no other.
  *
  * The limit: a thread is expensive. The log shows what each one costs, in milliseconds until it runs and in memory,
  * and beyond `--max-threads` clients have to wait. pool.ts makes its threads once; tasks.ts does without them.
@@ -14,7 +14,7 @@
  *   deno run -A scripts/threads.ts      or: bun scripts/threads.ts      or: node scripts/threads.ts
  *   nc 127.0.0.1 9999                   in several terminals: r-1, r-2, ...
  *
- * To copy it into a text: deno run -A scripts/standalone.ts threads
+ * To copy it into an article: deno run -A scripts/standalone.ts threads
  */
 
 import { isMainThread } from "node:worker_threads";

@@ -34,7 +34,7 @@ const models = readdirSync(folder).filter((file) =>
 const own = process.argv.indexOf("--") < 0 ? [] : process.argv.splice(process.argv.indexOf("--")).slice(1);
 const options = parseOptions(
   `Runs servers with a few clients each, and draws who waits for what, for how long. The models: ${models.join(", ")}.`,
-  "timeline.ts pool tasks",
+  "deno run -A scripts/timeline.ts pool tasks",
   {
     clients: [5, "the second is slow, the third silent, the others quick", 1, 20],
     messages: [3, "messages of each client", 1, 20],

@@ -19,7 +19,7 @@
  *   deno run -A scripts/uring.ts      or: bun scripts/uring.ts      or: node scripts/uring.ts
  *   nc 127.0.0.1 9999                 in several terminals: one thread serves them all
  *
- * To copy it into a text: deno run -A scripts/standalone.ts uring
+ * To copy it into an article: deno run -A scripts/standalone.ts uring
  */
 
 import { type Closable, closeAll, fail, formatAddress, log, logWait, messages, nextNumber } from "./shim/program.ts";

@@ -51,7 +51,7 @@ export function matrix(results: Result[], when: string): string {
 [← README](../README.md) | [简体中文](README.zh-CN.md)
 
 Every server is held to the same contract on every runtime. D, B and N mean that it keeps to it on Deno, Bun and Node; a
-dash means that this is not asked of it. ${when}
+dash means that this is not asked of it, "skipped" that this machine has not what the test needs. ${when}
 
 \`deno task matrix\` makes this page. The tests are in [contract.ts](../tests/contract.ts). What a model promises beside
 them is tested in the file of its name in the same folder, as is single.ts, which serves one client and ends.

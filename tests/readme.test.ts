@@ -181,7 +181,7 @@ for (const transcript of new Set(texts.flatMap((text) => fencesOf(text, "console
 }
 
 check("README: every command still knows its script, its options and its task", async () => {
-  const commands = texts.flatMap((text) => all(text, /((?:deno run -A|bun|node) scripts\/\w+\.ts[^\n`>]*)/g));
+  const commands = texts.flatMap((text) => all(text, /((?:deno run -A|bun|node) scripts\/\w+\.ts[^\n`>)]*)/g));
   for (const command of new Set(commands)) {
     const [, name, script, rest] = /^(\w+).* scripts\/(\w+\.ts)(.*)$/.exec(command)!;
     const runtime = runtimes.find((runtime) => runtime.name === name);

@@ -127,7 +127,7 @@ function cpuOf({ figures }: Row): string {
 }
 
 function verdictOf({ verdict }: Comparison): string {
-  return verdict === "tie" ? "inconclusive" : verdict;
+  return verdict.replace(/^tie\b/, "inconclusive");
 }
 
 const units: Record<keyof Setting, (value: number) => string> = {
@@ -356,6 +356,7 @@ a ratio is made of two that ran one after the other.
 - **CPU** is the time that the server's process used per message, in the program and in the kernel, in microseconds (µs).
   Less is better. It depends less on the neighbours than the rate does.
 - **first reply** is the time from connect to the first reply, the median of all connections, in microseconds.
+- **(?)** behind a verdict: a figure of the pair is to be doubted, as the load generator was the limit, or the machine busy.
 - – was not measured: the model is not made for that many clients.
 
 Contents: ${results.map(([name]) => sections[name]?.title ?? name).map(link).join(" · ")}

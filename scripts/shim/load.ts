@@ -37,7 +37,7 @@ import * as sys from "./sys.ts";
 
 const options = parseOptions(
   "Many clients at once: how fast a server echoes, how late, and whether every byte is right.",
-  "scripts/epoll.ts --quiet in another terminal, then this",
+  "deno run -A scripts/epoll.ts --quiet in another terminal, then this",
   {
     host: ["127.0.0.1", "address to connect to"],
     port: [9999, "port to connect to", 1, 65_535],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * What standalone.ts puts in the place of what is called the same in program.ts, where a copy is for a text: as much
- * as a reader needs in order to follow what happens. No script imports it.
+ * What standalone.ts puts in the place of what is called the same in program.ts, where a copy is for an article: as
+ * much as a reader needs in order to follow what happens. No script imports it.
  *
  * The ending of a name says which scripts it is for: `AtOnce` where threads block, `OfThread` where there are threads,
  * `Shared` where threads accept, `OfChild` where there are child processes, `Heavy` where there are light messages. It

@@ -122,13 +122,14 @@ export function readOptions(options: Options, args: string[], operands: boolean)
 function help(about: string, example: string, options: Options, operands: string): string {
   const wrap = (text: string, indent: number) =>
     text.split("\n").map((line) =>
-      (line.match(new RegExp(`\\S.{0,${78 - indent}}(?=\\s|$)`, "g")) ?? [""]).join("\n" + " ".repeat(indent))
+      (line.match(new RegExp(`(?:^ +)?\\S.{0,${78 - indent}}(?=\\s|$)`, "g")) ?? [""]).join("\n" + " ".repeat(indent))
     ).join("\n");
   const lines = Object.entries(options).map(([name, [initial, meaning]]) =>
-    `  --${initial === false ? name : `${name} ${initial}`}`.padEnd(20) + ` ${wrap(meaning, 21)}\n`
+    `  --${initial === false ? name : `${name} ${initial === "" ? "VALUE" : initial}`}`.padEnd(20) +
+    ` ${wrap(meaning, 21)}\n`
   );
-  const usage = `Usage: ${scriptName()} [OPTIONS] ${operands}`.trim();
-  return `${wrap(about, 0)}\n\n${usage}\n\n${lines.join("")}\n${wrap(`Try it: ${example}`, 8)}\n`;
+  const usage = `Usage: ${scriptName()} [OPTIONS] ${operands}`.trim() + "\n\nOptions, with their defaults:";
+  return `${wrap(about, 0)}\n\n${usage}\n${lines.join("")}\n${wrap(`Try it: ${example}`, 8)}\n`;
 }
 
 /** Stops a runtime that is too old to be relied on, with a line that says so. */

@@ -3,7 +3,7 @@
  * What standalone.ts writes more simply in a copy than in the scripts, and what it leaves out. No script imports it.
  */
 
-/** What a text does without: what hangs on options that a copy has not, and on the end by a signal. */
+/** What an article does without: what hangs on options that a copy has not, and on the end by a signal. */
 export const GONE = ["idle", "silence", "excuse", "excused", "patience", "quiet", "silent", "stopping"];
 
 /** What is written more simply in a copy. The rest is done on the syntax trees of what comes out of this. */
