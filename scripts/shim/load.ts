@@ -65,8 +65,8 @@ if (options.trickle > 0 && options.idle === 0) usageError("--trickle: there are 
 const BUFFER = 65_536;
 const { size } = options;
 
-/** The table holds so many messages, after which it starts again. Not a power of two, as numbers in a program are. */
-const messagesInTable = Math.max(7, Math.min(1021, Math.floor((4 << 20) / size)));
+/** The table holds so many messages, after which it starts again. Odd, as hardly a number in a program is. */
+const messagesInTable = Math.max(7, Math.min(1021, Math.floor((4 << 20) / size) | 1));
 const period = messagesInTable * size;
 /** The most that is sent at once. So much of the table's start follows its end, so that no piece has a gap. */
 const chunk = Math.max(BUFFER, size * options.inflight);
@@ -221,7 +221,8 @@ async function uringSockets(): Promise<Sockets> {
   const ring = new Ring(4096, 16_384);
   const { table, connect, send } = await systemCalls();
   /** Each connection has a buffer: what it can be sent at once fits in, and little memory is touched. */
-  const room = Math.min(BUFFER, (size * options.inflight + 4095) & ~4095), perBlock = (4 << 20) / room;
+  const room = Math.min(BUFFER, (size * options.inflight + 4095) & ~4095);
+  const perBlock = Math.floor((4 << 20) / room);
   const blocks: sys.Memory[] = [], links: UringLink[] = [];
   let ready: Link[] = [];
 
