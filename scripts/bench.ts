@@ -23,7 +23,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { children, signalChild, startChild } from "./shim/children.ts";
-import { explain, fail, parseOptions, process, runtime, usageError } from "./shim/program.ts";
+import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
 import { axisNames, cpuPerMessage, doubts, report, settingText, title, units, WIDTH } from "./shim/report.ts";
 import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./shim/results.ts";
 
@@ -45,7 +45,7 @@ interface Model {
   patience?: number;
 }
 
-const known: Record<string, Model> = {
+const models: Record<string, Model> = {
   blocking: { arguments: (clients) => clients > 1 ? ["--threads", clients] : [], most: 100 },
   // One thread: the second client waits.
   "blocking-1": { script: () => "blocking", patience: 500 },
@@ -67,9 +67,6 @@ const known: Record<string, Model> = {
   // An echo on the runtime's own API, which knows no options.
   bare: { script: (on) => `../tests/peers/bare_${on}` },
 };
-const models = Object.fromEntries(
-  Object.entries(known).filter(([name, { script }]) => script || existsSync(join(folder, `${name}.ts`))),
-);
 const allModels = Object.keys(models).filter((name) => !models[name].script);
 
 /** An experiment: which servers, under what, compared with which other, and by what. */
@@ -295,7 +292,7 @@ interface Contender {
 /** These models, on each of the runtimes that were asked for. */
 function contenders(names: string[]): Contender[] {
   return chosenRuntimes.flatMap((on) =>
-    names.filter((model) => models[model]).map((model) => ({
+    names.map((model) => ({
       model,
       on,
       patience: models[model].patience,
@@ -443,7 +440,7 @@ async function runClient(program: string, setting: Setting, port: string, pid: n
   const { rate, generator, user, system } = await resultOf([program, port, ...given.map(String)]);
   return {
     ...{ served: connections, messagesPerSecond: rate, firstReplyUs: null, latencyUs: null, sockets: "uring" },
-    ...{ generatorCores: generator, otherCores: null, backlog: null },
+    ...{ generatorCores: generator, otherCores: null },
     server: {
       ...{ cores: user + system, threadsWaiting: null, peakMB: null, connectionMB: null, threads: 1 },
       ...{ userUsPerMessage: user / rate * 1e6, systemUsPerMessage: system / rate * 1e6 },
@@ -583,11 +580,14 @@ function pairUp(outcomes: Outcome[], against: Plan["against"]): [Outcome, Outcom
 function compare([one, other]: [Outcome, Outcome]): Comparison {
   const { against, by = usualMeasures } = one.plan, it = other.setting[against as keyof Setting];
   const { contender: { model, on }, setting } = one, pairs = Math.min(one.runs.length, other.runs.length);
-  const found = by.map((name) => {
+  const found = by.flatMap((name) => {
     const { of, more, less } = measures[name];
-    const ratio = spread(one.runs.slice(0, pairs).map((run, i) => of(run) / of(other.runs[i])));
-    return { name, ratio, word: ratio.low > 1 ? more : ratio.high < 1 ? less : "" };
-  }).filter(({ ratio }) => ratio.low > 0 && isFinite(ratio.high));
+    const all = one.runs.slice(0, pairs).map((run, i) => of(run) / of(other.runs[i]));
+    // Some of them may not have been measured.
+    if (!all.every((ratio) => ratio > 0 && ratio < Infinity)) return [];
+    const ratio = spread(all);
+    return [{ name, ratio, word: ratio.low > 1 ? more : ratio.high < 1 ? less : "" }];
+  });
   const doubtful = [one, other].some(({ runs, setting }) => doubts(medians(runs), setting).length > 0);
   const words = found.map(({ word }) => word).filter(Boolean).join(", ") || "tie";
   return {
@@ -600,14 +600,17 @@ function compare([one, other]: [Outcome, Outcome]): Comparison {
 
 // ---------------------------------------------------------------- telling
 
-/** Writes to standard output, all of it. */
-function print(text: string): void {
-  for (let data = new TextEncoder().encode(text); data.length > 0;) data = data.subarray(writeSync(1, data));
-}
-
 /** A line on standard error, which does not get into the results. */
 function say(text: string): void {
-  writeSync(2, `${process.stderr.isTTY ? "\r\x1b[K" : ""}${text}\n`);
+  tell(`${process.stderr.isTTY ? "\r\x1b[K" : ""}${text}\n`);
+}
+
+function tell(text: string): void {
+  try {
+    writeSync(2, text);
+  } catch {
+    // Nobody reads it, or not fast enough.
+  }
 }
 
 let said = -Infinity;
@@ -615,7 +618,7 @@ let said = -Infinity;
 /** What is going on: one line that is written over, where there is a terminal; elsewhere a line now and then. */
 function progress(round: string, what: string, first: boolean): void {
   const line = `${round}: ${what}`.slice(0, (process.stderr.columns ?? WIDTH) - 1);
-  if (process.stderr.isTTY) return void writeSync(2, `\r\x1b[K${line}`);
+  if (process.stderr.isTTY) return tell(`\r\x1b[K${line}`);
   if (!first && performance.now() - said < 10_000) return;
   said = performance.now();
   say(round);
@@ -662,11 +665,11 @@ for (const [i, name] of asked.entries()) {
   await takeTurns(name, prepared[i], prepared.slice(i + 1));
   const rows = prepared[i].filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
   results.push({ name, rows, comparisons: pairUp(prepared[i], plans[name].against).map(compare) });
-  if (process.stderr.isTTY) writeSync(2, "\r\x1b[K");
-  if (!options.json) print(report(results[i], plans[name].about, plans[name].latency, plans[name].columns));
+  if (process.stderr.isTTY) tell("\r\x1b[K");
+  if (!options.json) await printAll(report(results[i], plans[name].about, plans[name].latency, plans[name].columns));
 }
 if (options.json) {
   const round = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;
-  print(JSON.stringify({ ...context, experiments: results } satisfies Results, round, 1) + "\n");
+  await printAll(JSON.stringify({ ...context, experiments: results } satisfies Results, round, 1) + "\n");
 }
 process.exit(0);

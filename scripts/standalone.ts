@@ -375,7 +375,7 @@ async function write(): Promise<void> {
   } catch (error) {
     fail(`cannot write ${[options.output, split].filter(Boolean).join(" or ")}`, error);
   }
-  if (!options.output) await printAll(new TextEncoder().encode(text));
+  if (!options.output) await printAll(text);
 }
 
 /** Cuts comments that describe something to their first sentence. */

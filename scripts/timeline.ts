@@ -20,8 +20,7 @@ import { fileURLToPath } from "node:url";
 import { draw, type Picture } from "./shim/lanes.ts";
 import { live } from "./shim/live.ts";
 import { drawSvg, drawText } from "./shim/picture.ts";
-import * as program from "./shim/program.ts";
-import { fail, parseOptions, printAll, process, usageError } from "./shim/program.ts";
+import { fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
 import { record } from "./shim/record.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
@@ -39,7 +38,7 @@ const options = parseOptions(
     clients: [5, "the second is slow, the third silent, the others quick", 1, 20],
     messages: [3, "messages of each client", 1, 20],
     work: [150, "milliseconds of CPU per message, for models that compute", 0, 10_000],
-    runtime: [program.runtime as string, "deno, bun or node: what the servers run on"],
+    runtime: [runtime as string, "deno, bun or node: what the servers run on"],
     svg: ["", "file for a picture; if it is a folder, it gets one of each model, all on one time scale"],
     json: [false, "print the lanes as JSON"],
     live: ["", "port, 0 = a free one: serves a page with buttons for clients, on which the lanes grow"],
@@ -70,7 +69,7 @@ for (const model of options.operands.length > 0 ? options.operands : models) {
 }
 
 if (options.json) {
-  await printAll(new TextEncoder().encode(JSON.stringify(pictures) + "\n"));
+  await printAll(JSON.stringify(pictures) + "\n");
 } else if (options.svg) {
   try {
     writePictures();
@@ -80,7 +79,7 @@ if (options.json) {
 } else {
   const terminal = isatty(1), width = terminal && process.stdout.columns || Number(process.env.COLUMNS) || 80;
   const text = drawText(pictures, width, terminal && !process.env.NO_COLOR);
-  await printAll(new TextEncoder().encode(text));
+  await printAll(text);
 }
 process.exit(pictures.some(({ clients }) => clients.length > 0) ? 0 : 1);
 

@@ -9,7 +9,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Results, Spread } from "../scripts/shim/results.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, hasFFI, linux, run, type Runtime, runtimes, Script, until, windows } from "./harness.ts";
+import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, until, windows } from "./harness.ts";
 
 const tests = path.dirname(fileURLToPath(import.meta.url)), peers = path.join(tests, "peers");
 const briefly = ["--seconds", "0.1"];
@@ -79,7 +79,10 @@ for (const runtime of runtimes) {
       const { served, messagesPerSecond, latencyUs } = JSON.parse(output[0]);
       // On a busy machine there may be too few replies for the last of the three.
       const { p50, p999 } = latencyUs;
-      assert(served === (args === crowd ? 230 : 3) && messagesPerSecond > 0 && p50 > 0 && (p999 === null || p999 >= p50), output[0]);
+      assert(
+        served === (args === crowd ? 230 : 3) && messagesPerSecond > 0 && p50 > 0 && (p999 === null || p999 >= p50),
+        output[0],
+      );
     }
   });
 
@@ -239,6 +242,16 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
   }
 
   if (linux) {
+    check(`${name} bench.ts: results that nobody reads end it quietly`, async () => {
+      const page = new Pipe(),
+        args = ["models", "--models", "tasks", "--connections", "2", "--rounds", "1", ...briefly];
+      const bench = new Script(runtime, "bench.ts", args, { output: page.path });
+      assert(await until(() => /round 1 of 1/.test(bench.errors), 60), bench.errors);
+      page.close();
+      assertEquals(await bench.exited, 0);
+      assertMatch(bench.errors, /round 1 of 1[^\n]*\n$/);
+    });
+
     check(`${name} bench.ts: what it has started ends with it, however that ends`, async () => {
       const bench = new Script(runtime, "bench.ts", ["--models", "tasks", "--connections", "2", "--seconds", "20"], {
         input: "",

@@ -243,7 +243,9 @@ async function main(): Promise<void> {
   );
   const model = models.find((model) => nameOf(model) === name?.replace(".ts", ""));
   const runtime = runtimes.find(({ name }) => name === options.runtime);
-  if (!model || !runtime) return usageError(`${name} on ${options.runtime}: there is no such model, or runtime`);
+  if (!model || !runtime) {
+    return usageError(`${name ?? "no MODEL"} on ${options.runtime}: there is no such model, or runtime`);
+  }
   const { seconds, only } = options, seed = options.seed || newSeed();
   const clients = only ? only.split(",").map(Number) : crowdOf(model, options.clients || undefined);
   const run = { runtime, model, seconds, seed, clients, patience: 30 };

@@ -4,7 +4,7 @@
 import * as bun from "./ffi_bun.ts";
 import * as deno from "./ffi_deno.ts";
 import * as node from "./ffi_node.ts";
-import { explain, fail, process, runtime } from "./program.ts";
+import { fail, process, runtime } from "./program.ts";
 
 /** An address in the form that the runtime's FFI takes. */
 export type Pointer = unknown;
@@ -71,6 +71,6 @@ export function requireSystemCalls(): void {
   try {
     load();
   } catch (error) {
-    fail("cannot make system calls", explain(error));
+    fail("cannot make system calls", error);
   }
 }

@@ -163,7 +163,7 @@ export async function live(folder: string, models: string[], chosen: string[], p
   const taken = (server.address() as AddressInfo).port;
   const hosts = ["127.0.0.1", "localhost", "[::1]"].map((name) => new URL(`http://${name}:${taken}`));
   onStop(stop);
-  await printAll(new TextEncoder().encode(`${hosts[0]} is the page; Ctrl-C ends it, and its servers\n`));
+  await printAll(`${hosts[0]} is the page; Ctrl-C ends it, and its servers\n`);
   return await new Promise<never>(() => {});
 }
 

@@ -136,8 +136,8 @@ interface Sockets {
   /** Starts to report when a socket is ready. */
   watch(link: Link): void;
   /**
-   * Those that are ready, after at most so many milliseconds. If there are several ways to be asked for them, then
-   * rather `together` of them, provided that these come within `HOLD` milliseconds.
+   * Those that are ready, after at most so many milliseconds: rather `together` of them, if they come within `HOLD`
+   * milliseconds. Only io_uring can wait for several.
    */
   wait(milliseconds: number, together?: number): Promise<Link[]> | Link[];
 }
@@ -389,16 +389,6 @@ function portableSockets(): Sockets {
   };
 }
 
-/** Whether system calls can be made here. */
-function canCall(): boolean {
-  try {
-    load();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** The sockets that were asked for, or the cheapest that can be had. */
 async function findSockets(): Promise<Sockets> {
   switch (options.sockets) {
@@ -411,7 +401,11 @@ async function findSockets(): Promise<Sockets> {
     case "runtime":
       return portableSockets();
     case "auto":
-      if (!canCall()) return portableSockets();
+      try {
+        load();
+      } catch {
+        return portableSockets();
+      }
       return await uringSockets().catch(epollSockets);
   }
   return usageError(`--sockets ${options.sockets}: there are auto, uring, epoll and runtime`);
@@ -504,12 +498,12 @@ async function openClients(count: number, together: number): Promise<{ clients: 
 
 async function openClient(index: number): Promise<Client> {
   const client = { index, start: index * 17 % messagesInTable * size, due: 0, sent: 0, received: 0 } as Client;
+  opened++;
   try {
     client.link = await sockets.open(client);
   } catch (error) {
-    throw new Error(`connection ${++opened} can't be opened: ${explain(error)}`);
+    throw new Error(`connection ${opened} can't be opened: ${explain(error)}`);
   }
-  opened++;
   return client;
 }
 
@@ -531,12 +525,9 @@ async function openSlow(count: number): Promise<Client[]> {
 
 // ---------------------------------------------------------------- the measurement
 
-/**
- * Answers every reply with the next message, for so many milliseconds. Returns messages per second, and which share
- * of the connections had a reply ready for us, on average, when we looked.
- */
-async function race(clients: Client[], milliseconds: number): Promise<{ rate: number; backlog: number }> {
-  let messages = 0, waits = 0, found = 0, now = performance.now();
+/** Answers every reply with the next message, for so many milliseconds. Returns messages per second. */
+async function race(clients: Client[], milliseconds: number): Promise<number> {
+  let messages = 0, found = 0, now = performance.now();
   const start = now, end = now + milliseconds;
   for (const client of clients) {
     client.due += size * options.inflight;
@@ -549,7 +540,6 @@ async function race(clients: Client[], milliseconds: number): Promise<{ rate: nu
     // Not awaited where it needn't be: that would be a detour for each message if there is one connection.
     const ready = Array.isArray(waiting) ? waiting : await waiting;
     found += ready.length;
-    waits++;
     for (const { client } of ready) {
       const count = receive(client);
       messages += count;
@@ -557,7 +547,7 @@ async function race(clients: Client[], milliseconds: number): Promise<{ rate: nu
       flush(client);
     }
   }
-  return { rate: messages / (now - start) * 1000, backlog: found / waits / clients.length };
+  return messages / (now - start) * 1000;
 }
 
 /**
@@ -707,7 +697,6 @@ async function measure(): Promise<Run> {
     sockets: sockets.name,
     generatorCores: 0,
     otherCores: null,
-    backlog: null,
     server: null,
   };
   if (clients.length === 0) {
@@ -721,10 +710,10 @@ async function measure(): Promise<Run> {
   await settle(clients);
 
   const before = usage(pid), all = usedByAll(), own = process.cpuUsage(), start = performance.now();
-  const { rate, backlog } = await race(clients, milliseconds);
+  const rate = await race(clients, milliseconds);
   const seconds = (performance.now() - start) / 1000, { user, system } = process.cpuUsage(own);
   const after = usage(pid), allAfter = usedByAll(), generatorCores = (user + system) / 1e6 / seconds;
-  Object.assign(result, { messagesPerSecond: rate, backlog, generatorCores });
+  Object.assign(result, { messagesPerSecond: rate, generatorCores });
   await settle(clients);
 
   if (before && after && atStart && open) {
@@ -749,8 +738,9 @@ async function measure(): Promise<Run> {
   if (options.trickle > 0 || options.pace > 0) {
     // A trickle needs time until there is something to count.
     const latencies = options.trickle > 0
-      ? (await pace(idle.clients, options.trickle, 25 * milliseconds)).sort()
-      : (await pace(clients, rate * options.pace / 100, milliseconds)).sort();
+      ? await pace(idle.clients, options.trickle, 25 * milliseconds)
+      : await pace(clients, rate * options.pace / 100, milliseconds);
+    latencies.sort();
     result.latencyUs = {
       p50: quantile(latencies, 0.5),
       p99: latencies.length < 100 ? null : quantile(latencies, 0.99),
@@ -765,5 +755,5 @@ try {
   console.log(JSON.stringify(await measure()));
   process.exit(0);
 } catch (error) {
-  fail("the run failed", explain(error));
+  fail("the run failed", error);
 }

@@ -75,7 +75,7 @@ export function parseOptions<T extends Options>(
   }
   quiet = given.quiet === true;
   // Now, and not when a client waits for it.
-  if (given.work) burnRate();
+  if (options.work === work.work && given.work) burnRate();
   // It does not keep the process from ending.
   if (options.idle === serverOptions.idle && Number.isFinite(given.idle)) {
     setInterval(() => closeSilent(given.idle as number), 1000).unref();
@@ -333,8 +333,9 @@ function outputFailed(error: unknown): void {
   else process.kill(process.pid, "SIGTERM");
 }
 
-/** Writes bytes to the standard output, however long that takes. Ends the process if the reader has gone. */
-export async function printAll(data: Uint8Array): Promise<void> {
+/** Writes text or bytes to the standard output, however long that takes. Ends the process if the reader has gone. */
+export async function printAll(all: string | Uint8Array): Promise<void> {
+  let data = typeof all === "string" ? new TextEncoder().encode(all) : all;
   while (data.length > 0) {
     try {
       // No more than goes into a pipe whole or not at all: of more, a runtime may not say how much it has written.

@@ -115,7 +115,7 @@ function table<T extends { setting: Setting }>(
   const shown = Object.entries(columns).filter(([, [value]]) => rows.some((row) => value(row) !== null));
   const cells = rows.map((row) => shown.map(([, [value]]) => value(row) ?? "-"));
   const widths = shown.map(([head], i) => Math.max(head.length, ...cells.map((line) => line[i].length)));
-  const left = cells.length > 0 ? cells[0].map((cell) => /^[a-z]/.test(cell)) : [];
+  const left = cells[0].map((cell) => /^[a-z]/.test(cell));
   const layOut = (line: string[]) =>
     line.map((cell, i) => left[i] ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ").trimEnd();
   const lines = [layOut(shown.map(([head]) => head))];

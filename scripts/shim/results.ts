@@ -40,8 +40,6 @@ export interface Run {
   generatorCores: number;
   /** What all other programs on this machine used. */
   otherCores: number | null;
-  /** Which share of the connections waited for the load generator, on average. The others waited for the server. */
-  backlog: number | null;
   server: {
     cores: number;
     /** How many of its threads could have run but had no core, on average. */
