@@ -179,7 +179,6 @@ function without(node: TS.Node): void {
   if (ts.isBinaryExpression(parent) && /^(&&|\|\||\?\?)$/.test(parent.operatorToken.getText())) {
     return keep(parent, node === parent.left ? parent.right : parent.left);
   }
-  if (ts.isForStatement(parent) && node === parent.condition) return void dropped.add(node);
   if (ts.isIfStatement(parent) && ts.isPrefixUnaryExpression(node)) return keep(parent, parent.thenStatement);
   if (ts.isArrowFunction(parent) && node === parent.body) return without(parent.parent);
   if (ts.isCallExpression(parent) && node === parent.arguments[0]) return without(parent);

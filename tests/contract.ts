@@ -2,6 +2,7 @@
 /** What every server keeps to, under every fault that a network or a client can bring about. */
 
 import { spawnSync } from "node:child_process";
+import { once } from "node:events";
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import {
@@ -86,8 +87,7 @@ const quiet = ["--quiet"];
 /** What becomes of the bytes, and of the clients. */
 function bytes(runtime: Runtime, model: Model): void {
   const { clients } = model;
-  const test = (what: string, use: (server: Script) => Promise<void>, extra?: string[], descriptors?: number) =>
-    serving(runtime, model, what, use, extra, descriptors);
+  const test = serving.bind(null, runtime, model);
 
   test("every byte comes back, in order", async (server) => {
     const client = await Client.connect(server.port);
@@ -177,7 +177,7 @@ function bytes(runtime: Runtime, model: Model): void {
   test("a reset at any point costs that connection alone", async (server) => {
     for (let round = 0; round < 20; round++) {
       const early = new Client(server.port);
-      await new Promise<void>((resolve) => early.socket.once("connect", resolve));
+      await once(early.socket, "connect");
       early.reset();
     }
     const waiting = await Client.connect(server.port);
@@ -274,8 +274,7 @@ function bytes(runtime: Runtime, model: Model): void {
 /** What takes many clients. */
 function crowds(runtime: Runtime, model: Model): void {
   if (!linux) return;
-  const test = (what: string, use: (server: Script) => Promise<void>, extra?: string[], descriptors?: number) =>
-    serving(runtime, model, what, use, extra, descriptors);
+  const test = serving.bind(null, runtime, model);
 
   test(
     "out of descriptors: no spin, no exit, served again when some are free, and stopped when asked",
@@ -368,8 +367,7 @@ function crowds(runtime: Runtime, model: Model): void {
 function logAndEnd(runtime: Runtime, model: Model): void {
   if (!whole) return;
   const { script, clients, args } = model, title = titleOf(script, args);
-  const test = (what: string, use: (server: Script) => Promise<void>, extra?: string[]) =>
-    serving(runtime, model, what, use, extra);
+  const test = serving.bind(null, runtime, model);
 
   test("the log can't be forged, and every line of it has the same form", async (server) => {
     const client = await Client.connect(server.port);

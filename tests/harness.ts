@@ -13,7 +13,8 @@
  * server instead of the clock.
  */
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   appendFileSync,
   closeSync,
@@ -32,7 +33,10 @@ import * as os from "node:os";
 import * as path from "node:path";
 import process from "node:process";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+
+export { sleep };
 
 /** A runtime and how it is started. */
 export interface Runtime {
@@ -174,8 +178,7 @@ export class Script {
   readonly bytes: Uint8Array[] = [];
   errors = "";
   readonly exited: Promise<number | null>;
-  #child: ChildProcess;
-  #changed = () => {};
+  #child: ChildProcessWithoutNullStreams;
 
   constructor(runtime: Runtime, script: string, args: string[], options: StartOptions = {}) {
     const given = options.folder ? [path.join(options.folder, script), ...args] : locate(script, args, runtime);
@@ -187,25 +190,20 @@ export class Script {
     if (processes) command = ["sh", "-c", limit, "sh", ...command];
     if (output) command = ["sh", "-c", `exec "$@" > '${output}' ${mixed ? "2>&1" : ""}`, "sh", ...command];
     this.#child = spawn(command[0], command.slice(1), {
-      stdio: ["pipe", "pipe", "pipe"],
       env: { ...compiled, ...process.env, ...options.environment },
       uid: processes ? otherUser : undefined,
     });
-    this.#child.stdin!.on("error", () => {});
-    if (options.input !== undefined) this.#child.stdin!.end(options.input);
+    this.#child.stdin.on("error", () => {});
+    if (options.input !== undefined) this.#child.stdin.end(options.input);
     const decoder = new TextDecoder();
     let rest = "";
-    this.#child.stdout!.on("data", (data: Uint8Array) => {
+    this.#child.stdout.on("data", (data: Uint8Array) => {
       this.bytes.push(data);
       const lines = (rest + decoder.decode(data, { stream: true })).split("\n");
       rest = lines.pop()!;
       this.output.push(...lines);
-      this.#changed();
     });
-    this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => {
-      this.errors += text;
-      this.#changed();
-    });
+    this.#child.stderr.setEncoding("utf8").on("data", (text: string) => this.errors += text);
     this.exited = new Promise((resolve) => this.#child.on("close", (code) => resolve(code)));
   }
 
@@ -226,22 +224,11 @@ export class Script {
 
   /** Waits for a line of output that matches, and returns it; fails after `seconds`. */
   async line(pattern: RegExp, seconds = PATIENCE): Promise<string> {
-    let gone = false;
-    this.exited.then(() => {
-      gone = true;
-      this.#changed();
-    });
-    const end = Date.now() + seconds * 1000;
-    for (;;) {
-      const found = this.output.find((line) => pattern.test(line));
-      if (found !== undefined) return found;
-      if (gone || Date.now() > end) break;
-      await new Promise<void>((resolve) => {
-        this.#changed = resolve;
-        setTimeout(resolve, 100);
-      });
-    }
-    throw new Error(`no line matches ${pattern}${gone ? ", and it has ended" : ""}`);
+    let found: string | undefined, gone = false;
+    this.exited.then(() => gone = true);
+    const find = () => found = this.output.find((line) => pattern.test(line));
+    await until(() => find() !== undefined || gone, seconds);
+    return found ?? raise(`no line matches ${pattern}${gone ? ", and it has ended" : ""}`);
   }
 
   /** Waits until as many lines match, and returns them; fails after `seconds`. */
@@ -375,9 +362,9 @@ export class Pipe {
     this.#fd = openSync(this.path, constants.O_RDONLY | constants.O_NONBLOCK);
   }
 
-  /** Reads what is there, `most` bytes of it, and returns it. */
-  read(most = 65_536): Uint8Array {
-    const data = new Uint8Array(most);
+  /** Reads what is there, 64 KiB of it at most, and returns it. */
+  read(): Uint8Array {
+    const data = new Uint8Array(65_536);
     let size = 0;
     try {
       size = readSync(this.#fd, data);
@@ -388,13 +375,13 @@ export class Pipe {
     return data.subarray(0, size);
   }
 
-  /** Reads until a line matches, and returns the match; fails after `seconds`. */
-  async line(pattern: RegExp, seconds = PATIENCE): Promise<RegExpExecArray> {
+  /** Reads until a line matches, and returns the match. */
+  async line(pattern: RegExp): Promise<RegExpExecArray> {
     const multiline = new RegExp(pattern.source, "m");
     await until(() => {
       this.read();
       return multiline.test(this.text);
-    }, seconds);
+    });
     return multiline.exec(this.text) ?? raise(`no line matches ${pattern} in:\n${this.text.slice(-2000)}`);
   }
 
@@ -434,7 +421,7 @@ export async function serve(
 /** A port that no server listens on. */
 export async function freePort(): Promise<number> {
   const server = net.createServer().listen(0, "127.0.0.1");
-  await new Promise<void>((resolve) => server.once("listening", resolve));
+  await once(server, "listening");
   const { port } = server.address() as net.AddressInfo;
   await new Promise<void>((resolve) => server.close(() => resolve()));
   return port;
@@ -512,10 +499,6 @@ export function leaveOut(title: string, why: string): void {
   listing?.push({ title, why });
 }
 
-export function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
 /** Waits until `condition` holds, for at most `seconds`, and says whether it does. */
 export async function until(condition: () => boolean, seconds = PATIENCE): Promise<boolean> {
   for (const end = Date.now() + seconds * 1000; Date.now() < end; await sleep(20)) {
@@ -566,10 +549,7 @@ export class Client {
     for (let attempt = 1;; attempt++) {
       const client = new Client(port, host);
       try {
-        await new Promise<void>((resolve, reject) => {
-          client.socket.once("connect", resolve);
-          client.socket.once("error", reject);
-        });
+        await once(client.socket, "connect");
         client.read();
         return client;
       } catch (error) {

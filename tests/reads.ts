@@ -18,7 +18,7 @@ import { type Runtime, runtimes, serve, sleep } from "./harness.ts";
 import { copy } from "./twins.ts";
 
 /** The kinds of I/O, each with a script that shows it. */
-export const kinds = {
+const kinds = {
   "blocking": "blocking",
   "non-blocking": "nonblocking",
   "multiplexed": "poll",

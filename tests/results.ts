@@ -47,7 +47,7 @@ const sections: Record<string, Section> = {
       "itself without silent connections: how many times as much CPU a message takes.",
     tables: ({ rows, comparisons }) => [
       matrix(rows, "microseconds of CPU per message", cpuOf, "idle", byModel),
-      ratios(comparisons, "CPU", "cpuUsPerMessage", "idle"),
+      matrix(comparisons, "ratio of the CPU", ({ ratios }) => range(ratios.cpuUsPerMessage), "idle", byModel),
     ],
   },
   work: {
@@ -188,10 +188,6 @@ function matrix<T extends { model: string; on: string; setting: Setting }>(
   return `${what[0].toUpperCase()}${what.slice(1)}:\n\n${table(["model", "on", ...heads], body, 2)}`;
 }
 
-function ratios(comparisons: Comparison[], what: string, measured: Measured, by: keyof Setting): string {
-  return matrix(comparisons, `ratio of the ${what}`, ({ ratios }) => range(ratios[measured]), by, byModel);
-}
-
 const measures: [Measured, string][] = [
   ["messagesPerSecond", "messages/s, ratio"],
   ["firstReplyUs", "first reply, ratio"],
@@ -234,12 +230,12 @@ function againstText({ against, on }: Comparison): string {
 function groups({ rows, comparisons }: Experiment): string[] {
   const columns = measuredIn(comparisons);
   return [...Map.groupBy(rows, ({ setting }) => settingOf(setting))].map(([setting, rows]) => {
-    const of = (row: Row, ratio: (string | undefined)[], verdict: string) => [
+    const of = (row: Row, ratio: string[], verdict: string) => [
       row.model,
       onText(row.on),
       row.failure ? "–" : rateOf(row),
       cpuOf(row) || "–",
-      ...ratio.map((text) => text || ""),
+      ...ratio,
       verdict,
     ];
     const own = comparisons.filter((one) => settingOf(one.setting) === setting), shown = new Set<Row>();

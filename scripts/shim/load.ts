@@ -326,7 +326,7 @@ function portableSockets(): Sockets {
     async open(client) {
       const connection = await connect(options);
       let arrived: Uint8Array | null = null, current: Uint8Array = table, failure: unknown;
-      let asking = false, sending = false;
+      let watched = false, asking = false, sending = false;
       const mark = () => {
         ready.add(link);
         wake();
@@ -357,6 +357,7 @@ function portableSockets(): Sockets {
           return length;
         },
         recv() {
+          if (!watched) return -1;
           if (failure) throw failure;
           // Not before what came last has been looked at: a runtime may use the memory again.
           if (!arrived) ask();
@@ -367,7 +368,10 @@ function portableSockets(): Sockets {
         },
         matches: (position, length) => matches({ bytes: current }, 0, { bytes: table }, position, length),
       };
-      asked.set(link, ask);
+      asked.set(link, () => {
+        watched = true;
+        ask();
+      });
       return link;
     },
     watch(link) {

@@ -102,7 +102,7 @@ function total({ total }: Lane): string {
 }
 
 /** Columns of a terminal that a text takes: East Asian characters and emoji take two, combining ones none. */
-export function columns(text: string): number {
+function columns(text: string): number {
   const wide =
     /[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Emoji_Presentation}\uff01-\uff60]/u;
   return [...text].reduce((sum, one) => sum + (wide.test(one) ? 2 : /\p{M}/u.test(one) ? 0 : 1), 0);

@@ -181,7 +181,7 @@ export function errorCode(error: unknown): string {
 // ---------------------------------------------------------------- the event log
 
 let quiet = false;
-export let threadName = "main";
+let threadName = "main";
 /** Milliseconds from the start of the process to that of this thread. */
 let started = 0;
 

@@ -4,7 +4,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { type Recording, Session, type Settings } from "./session.ts";
 
-export interface Cast extends Settings {
+interface Cast extends Settings {
   clients: number;
   messages: number;
 }

@@ -12,7 +12,7 @@
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { cFunction, errno, type Pointer, toPointer } from "./ffi.ts";
-import { EINTR, mapped, type Memory, memory, must } from "./sys.ts";
+import { EINTR, mapped, type Memory, memory, must, SOCK_CLOEXEC } from "./sys.ts";
 
 /** What is asked of the kernel. */
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
@@ -21,7 +21,7 @@ const IOSQE_IO_LINK = 1 << 2, IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
 const IORING_ACCEPT_MULTISHOT = 1, IORING_RECVSEND_POLL_FIRST = 1;
 /** Flag of a completion: the request stays, and there will be more. */
 const IORING_CQE_F_MORE = 1 << 1;
-const MSG_WAITALL = 0x100, MSG_NOSIGNAL = 0x4000, ACCEPTED_CLOEXEC = 0o2000000;
+const MSG_WAITALL = 0x100, MSG_NOSIGNAL = 0x4000;
 
 const IORING_SETUP_CQSIZE = 1 << 3, IORING_SETUP_CLAMP = 1 << 4, IORING_SETUP_SUBMIT_ALL = 1 << 7;
 /** One thread uses the ring, and the kernel does what is left to do when that thread asks, not in between. */
@@ -104,7 +104,7 @@ export class Ring {
 
   /** Asks for every connection that comes to the listening socket, as long as `more` is set. See accept(2). */
   accept(fd: number, data: number): void {
-    this.#request(IORING_OP_ACCEPT | IORING_ACCEPT_MULTISHOT << 16, fd, 0, 0, ACCEPTED_CLOEXEC, data);
+    this.#request(IORING_OP_ACCEPT | IORING_ACCEPT_MULTISHOT << 16, fd, 0, 0, SOCK_CLOEXEC, data);
   }
 
   /** Asks for up to `size` bytes, when there are any, to be put at an address. See recv(2). */

@@ -21,7 +21,7 @@ export interface Line {
 }
 
 /** A time in which the kernel has always said the same of a thread. */
-export interface Run {
+interface Run {
   from: number;
   to: number;
   /** Runs, or could if a core were free. Otherwise it is asleep in `call`. */

@@ -181,15 +181,6 @@ export function getpeername(fd: number, address: SocketAddress): number {
   return result < 0 ? -errno[0] : result;
 }
 
-/**
- * Reads an option into `value`; `length` holds the size of `value` before, and of what was read after. See
- * getsockopt(2).
- */
-export function getsockopt(fd: number, level: number, option: number, value: Memory, length: Memory): number {
-  const result = cGetsockopt.call(fd, level, option, value.pointer, length.pointer);
-  return result < 0 ? -errno[0] : result;
-}
-
 /** Sets an option to the first `size` bytes of `value`. See setsockopt(2), socket(7), tcp(7). */
 export function setsockopt(fd: number, level: number, option: number, value: Memory, size: number): number {
   const result = cSetsockopt.call(fd, level, option, value.pointer, size);
@@ -207,13 +198,17 @@ export function setOption(fd: number, level: number, option: number, value: numb
 
 let tcpInfo: { value: Memory; length: Memory } | undefined;
 
-/** How many connections wait in the backlog of a listening socket to be accepted. See `TCP_INFO` in tcp(7). */
+/**
+ * How many connections wait in the backlog of a listening socket to be accepted. See getsockopt(2), and `TCP_INFO` in
+ * tcp(7).
+ */
 export function backlogOf(fd: number): number {
   tcpInfo ??= { value: memory(256), length: memory(4) };
   tcpInfo.length.ints[0] = 256;
-  const result = getsockopt(fd, IPPROTO_TCP, TCP_INFO, tcpInfo.value, tcpInfo.length);
+  const { value, length } = tcpInfo,
+    result = cGetsockopt.call(fd, IPPROTO_TCP, TCP_INFO, value.pointer, length.pointer);
   // The field is `tcpi_unacked`, which in a listening socket has this meaning.
-  return result < 0 ? result : tcpInfo.value.ints[6];
+  return result < 0 ? -errno[0] : value.ints[6];
 }
 
 // ---------------------------------------------------------------- socket addresses
