@@ -23,8 +23,8 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
-import { fail, formatAddress, heartbeat, log, messages, nextNumber, onStop, parseOptions } from "./shim/program.ts";
-import { ready, serverOptions, threadSettings } from "./shim/program.ts";
+import { cannotListen, fail, formatAddress, heartbeat, log, messages, nextNumber, onStop } from "./shim/program.ts";
+import { parseOptions, ready, serverOptions, threadSettings } from "./shim/program.ts";
 import { LINGER } from "./shim/socket.ts";
 import * as sys from "./shim/sys.ts";
 import { keepWorker } from "./shim/worker.ts";
@@ -57,8 +57,7 @@ const TIMEOUT = 500;
 const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
-  const { listener, port } = await createListener()
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const { listener, port } = await createListener().catch(cannotListen);
   log("create", 0, "step 1: socket(2) gives descriptor", listener);
   log("bind", 0, "step 2: bind(2) gives it the address", formatAddress(options.host, port));
   // Step 3: listen. Clients may connect from now on.

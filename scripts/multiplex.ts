@@ -18,8 +18,8 @@
  * To copy it into an article: deno run -A scripts/standalone.ts multiplex
  */
 
-import { burn, fail, formatAddress, log, logWait, parseOptions, ready } from "./shim/program.ts";
-import { messages, serverOptions, work } from "./shim/program.ts";
+import { burn, cannotListen, log, logWait, messages, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import { work } from "./shim/program.ts";
 import { type NonblockingConnection, NonblockingServer } from "./shim/readiness.ts";
 import { Selector } from "./shim/selector.ts";
 import { listen } from "./shim/shim.ts";
@@ -41,8 +41,7 @@ const selector = new Selector<Client | null>();
 
 async function main(): Promise<void> {
   // create, bind, listen
-  const listener = await listen(options)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const listener = await listen(options).catch(cannotListen);
   ready(options.host, listener.port);
   const server = new NonblockingServer(listener);
   selector.register(server, null);

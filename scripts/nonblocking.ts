@@ -19,8 +19,7 @@
  */
 
 import { type Client, Clients } from "./shim/clients.ts";
-import { fail, formatAddress, heartbeat, log, messages, onStop, parseOptions, ready } from "./shim/program.ts";
-import { serverOptions } from "./shim/program.ts";
+import { cannotListen, heartbeat, log, messages, onStop, parseOptions, ready, serverOptions } from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
 
 const options = parseOptions(
@@ -38,7 +37,7 @@ let calls = 0, empty = 0;
 async function main(): Promise<void> {
   // create, bind, listen
   const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+    .catch(cannotListen);
   ready(options.host, port);
   const clients = new Clients(listener, () => {});
   heartbeat("calls", 3, report);

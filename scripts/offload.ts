@@ -26,7 +26,7 @@
 
 import { availableParallelism } from "node:os";
 import { isMainThread, parentPort, Worker } from "node:worker_threads";
-import { burn, fail, formatAddress, heartbeat, isLight, list, log, messages, onStop } from "./shim/program.ts";
+import { burn, cannotListen, fail, heartbeat, isLight, list, log, messages, onStop } from "./shim/program.ts";
 import { parseOptions, ready, serverOptions, threadSettings, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
 import { keepWorker } from "./shim/worker.ts";
@@ -76,8 +76,7 @@ async function main(): Promise<void> {
   }
 
   // create, bind, listen
-  const server = await listen(options)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const server = await listen(options).catch(cannotListen);
   ready(options.host, server.port);
   heartbeat("workers", 3, () => [`${list([...computers].map(doing))}; ${queue.length} in line`]);
   setInterval(excuse, 1000);

@@ -18,7 +18,7 @@
  */
 
 import { type Client, Clients, WRITE } from "./shim/clients.ts";
-import { fail, formatAddress, log, logWait, messages, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import { cannotListen, fail, log, logWait, messages, parseOptions, ready, serverOptions } from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
 
 const options = parseOptions(
@@ -37,7 +37,7 @@ let watched = 0;
 async function main(): Promise<void> {
   // create, bind, listen
   const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+    .catch(cannotListen);
   ready(options.host, port);
   const clients = new Clients(listener, watch);
 

@@ -19,8 +19,8 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, fail, formatAddress, heartbeat, list, log, parseOptions, ready } from "./shim/program.ts";
-import { messages, serverOptions, work } from "./shim/program.ts";
+import { burn, cannotListen, fail, heartbeat, list, log, messages, parseOptions, ready } from "./shim/program.ts";
+import { serverOptions, work } from "./shim/program.ts";
 import { listen } from "./shim/shim.ts";
 import { type BlockingConnection, CurrentThread, Line, type Thread, Threads } from "./shim/thread.ts";
 
@@ -48,8 +48,7 @@ async function main(): Promise<void> {
   }
 
   // create, bind, listen
-  const server = await listen(options)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const server = await listen(options).catch(cannotListen);
   ready(options.host, server.port);
   heartbeat("threads", 3, () => [list(threads.doing())]);
 

@@ -31,9 +31,9 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { outOfDescriptors } from "./shim/descriptors.ts";
-import { explain, fail, formatAddress, heartbeat, joinParent, list, log, logWait } from "./shim/program.ts";
-import { messages, nextNumber, onStop, parseOptions, process, ready, serverOptions } from "./shim/program.ts";
-import { stopping, threadSettings } from "./shim/program.ts";
+import { cannotListen, explain, fail, heartbeat, joinParent, list, log, logWait, messages } from "./shim/program.ts";
+import { nextNumber, onStop, parseOptions, process, ready, serverOptions, stopping } from "./shim/program.ts";
+import { threadSettings } from "./shim/program.ts";
 import { LINGER } from "./shim/socket.ts";
 import * as sys from "./shim/sys.ts";
 
@@ -88,7 +88,7 @@ async function main(): Promise<void> {
   sys.requireSystemCalls();
   // create, bind, listen
   const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+    .catch(cannotListen);
   limitSilence(listener);
   ready(options.host, port);
   heartbeat("processes", 3, () => [list([...children.values()].filter(isRunning).map(describe))]);

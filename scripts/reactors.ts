@@ -28,16 +28,9 @@ import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { type Client, Clients, READ, WRITE } from "./shim/clients.ts";
-import { burn, fail, formatAddress, heartbeat, log, logWait, messages, onStop, parseOptions } from "./shim/program.ts";
-import {
-  ready,
-  serverOptions,
-  stopping,
-  type ThreadSettings,
-  threadSettings,
-  usageError,
-  work,
-} from "./shim/program.ts";
+import { burn, cannotListen, fail, heartbeat, log, logWait, messages, onStop, parseOptions } from "./shim/program.ts";
+import { ready, serverOptions, stopping, type ThreadSettings, threadSettings, usageError } from "./shim/program.ts";
+import { work } from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
 import { keepWorker } from "./shim/worker.ts";
 
@@ -73,7 +66,7 @@ const BUFFER_SIZE = 65_536, EVENTS = 512, TIMEOUT = 500;
 async function main(): Promise<void> {
   // create, bind, listen
   const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+    .catch(cannotListen);
   const loops: Loop[] = [];
   onStop(async () => {
     sys.shutdown(listener, sys.SHUT_RDWR);

@@ -20,8 +20,8 @@
 
 import { availableParallelism } from "node:os";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { burn, closeAll, fail, formatAddress, heartbeat, log, onStop, parseOptions, process } from "./shim/program.ts";
-import { messages, ready, serverOptions, type ThreadSettings, threadSettings, work } from "./shim/program.ts";
+import { burn, cannotListen, closeAll, fail, heartbeat, log, messages, onStop, parseOptions } from "./shim/program.ts";
+import { process, ready, serverOptions, type ThreadSettings, threadSettings, work } from "./shim/program.ts";
 import { type Connection, listen, listenReusePort } from "./shim/shim.ts";
 import { keepWorker } from "./shim/worker.ts";
 
@@ -53,8 +53,7 @@ async function main(): Promise<void> {
   let started = 0, serving = false;
 
   // Another process could share the port with this one: a socket without the option makes sure that none does.
-  const probe = await listen(options)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const probe = await listen(options).catch(cannotListen);
   probe.close();
   for (let i = 0; i < options.workers; i++) {
     await start().catch((error) => fail(`cannot start loop-${started}`, error));

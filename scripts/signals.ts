@@ -24,7 +24,7 @@
  */
 
 import { type Client, Clients } from "./shim/clients.ts";
-import { fail, formatAddress, log, logWait, messages, parseOptions, process, ready } from "./shim/program.ts";
+import { cannotListen, fail, log, logWait, messages, parseOptions, process, ready } from "./shim/program.ts";
 import { serverOptions } from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
 
@@ -49,7 +49,7 @@ async function main(): Promise<void> {
 
   // create, bind, listen
   const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+    .catch(cannotListen);
   const clients = new Clients(listener, watch);
   ready(options.host, port);
 

@@ -14,7 +14,8 @@
  * To copy it into an article: deno run -A scripts/standalone.ts single
  */
 
-import { errorCode, fail, formatAddress, log, parseOptions, ready, serverOptions } from "./shim/program.ts";
+import { cannotListen, errorCode, fail, formatAddress, log, parseOptions, ready } from "./shim/program.ts";
+import { serverOptions } from "./shim/program.ts";
 import { listen } from "./shim/shim.ts";
 
 const options = parseOptions(
@@ -24,8 +25,7 @@ const options = parseOptions(
 );
 
 async function main(): Promise<void> {
-  const server = await listen(options)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const server = await listen(options).catch(cannotListen);
   log("create", 0, "step 1: a socket");
   log("bind", 0, "step 2:", formatAddress(options.host, server.port));
   // Step 3: listen. Clients may connect from now on.

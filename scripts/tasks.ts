@@ -15,8 +15,8 @@
  * To copy it into an article: deno run -A scripts/standalone.ts tasks
  */
 
-import { burn, fail, formatAddress, heartbeat, list, log, parseOptions, ready } from "./shim/program.ts";
-import { messages, serverOptions, work } from "./shim/program.ts";
+import { burn, cannotListen, heartbeat, list, log, messages, parseOptions, ready } from "./shim/program.ts";
+import { serverOptions, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
 
 const options = parseOptions(
@@ -30,8 +30,7 @@ const tasks = new Set<{ id: number; awaits: string }>();
 
 async function main(): Promise<void> {
   // create, bind, listen
-  const server = await listen(options)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const server = await listen(options).catch(cannotListen);
   ready(options.host, server.port);
   heartbeat("tasks", 5, () => [list([...tasks].map(({ id, awaits }) => `#${id} awaits ${awaits}`))]);
 

@@ -18,8 +18,8 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, explain, fail, formatAddress, heartbeat, list, log, parseOptions, process } from "./shim/program.ts";
-import { messages, ready, serverOptions, work } from "./shim/program.ts";
+import { burn, cannotListen, explain, heartbeat, list, log, messages, parseOptions, process } from "./shim/program.ts";
+import { ready, serverOptions, work } from "./shim/program.ts";
 import { listen } from "./shim/shim.ts";
 import { type BlockingConnection, CurrentThread, Line, Threads } from "./shim/thread.ts";
 import { outOfThreads } from "./shim/worker.ts";
@@ -42,8 +42,7 @@ async function main(): Promise<void> {
   let starting = false;
 
   // create, bind, listen
-  const server = await listen(options)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const server = await listen(options).catch(cannotListen);
   ready(options.host, server.port);
   heartbeat("threads", 3, () => [list(threads.doing())]);
 

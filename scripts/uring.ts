@@ -22,7 +22,7 @@
  * To copy it into an article: deno run -A scripts/standalone.ts uring
  */
 
-import { type Closable, closeAll, fail, formatAddress, log, logWait, messages, nextNumber } from "./shim/program.ts";
+import { cannotListen, type Closable, closeAll, fail, log, logWait, messages, nextNumber } from "./shim/program.ts";
 import { onStop, open, parseOptions, ready, serverOptions, stopping } from "./shim/program.ts";
 import { explainRefusal, Ring } from "./shim/ring.ts";
 import { LINGER } from "./shim/socket.ts";
@@ -64,8 +64,7 @@ let listener = -1, asking = false, exhausted = false;
 
 async function main(): Promise<void> {
   // create, bind, listen
-  const opened = await sys.openListener(options, sys.SOCK_STREAM)
-    .catch((error) => fail(`cannot listen on ${formatAddress(options.host, options.port)}`, error));
+  const opened = await sys.openListener(options, sys.SOCK_STREAM).catch(cannotListen);
   listener = opened.fd;
   onStop(async () => {
     sys.shutdown(listener, sys.SHUT_RDWR);

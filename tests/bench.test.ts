@@ -246,10 +246,14 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       const page = new Pipe(),
         args = ["models", "--models", "tasks", "--connections", "2", "--rounds", "1", ...briefly];
       const bench = new Script(runtime, "bench.ts", args, { output: page.path });
-      assert(await until(() => /round 1 of 1/.test(bench.errors), 60), bench.errors);
-      page.close();
-      assertEquals(await bench.exited, 0);
-      assertMatch(bench.errors, /round 1 of 1[^\n]*\n$/);
+      try {
+        assert(await until(() => /round 1 of 1/.test(bench.errors), 60), bench.errors);
+        page.close();
+        assertEquals(await bench.exited, 0);
+        assertMatch(bench.errors, /round 1 of 1[^\n]*\n$/);
+      } finally {
+        await bench.kill();
+      }
     });
 
     check(`${name} bench.ts: what it has started ends with it, however that ends`, async () => {

@@ -376,8 +376,8 @@ export const twins: Twin[] = [
   {
     name: "shares its port with whoever asks for it",
     file: "reuseport.ts",
-    from: "await listen(options)\n",
-    to: "await listen({ host: options.host, port: 0 })\n",
+    from: "await listen(options)",
+    to: "await listen({ host: options.host, port: 0 })",
     ...{ model: "reuseport.ts", runtime: "node", caught: taken, says: /null/ },
   },
 ];

@@ -157,6 +157,12 @@ export function fail(what: string, why: unknown): never {
   process.exit(1);
 }
 
+/** Ends the process as `fail` does, when it can't listen where the options say. */
+export function cannotListen(error: unknown): never {
+  const { host, port } = given as { host: string; port: number };
+  fail(`cannot listen on ${formatAddress(host, port)}`, error);
+}
+
 /** Prints a line to the standard error. */
 function complain(message: string): void {
   try {

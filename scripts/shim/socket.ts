@@ -13,6 +13,7 @@ export interface Address {
 /** For so many milliseconds what a client still sends is read and dropped, after the server has closed its side. */
 export const LINGER = 1000;
 
+/** Is called with what a connection has failed with. */
 export type Failed = (error: unknown) => void;
 
 /** A connected socket: what is the same for every runtime. */

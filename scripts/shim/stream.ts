@@ -97,9 +97,9 @@ export abstract class Stream<S extends Raw> extends Socket {
 
   sendThen(data: Uint8Array, sent: () => void, failed: Failed): void {
     const length = this.failure || this.blocked ? 0 : this.write(data);
-    if (this.failure) failed(this.failure);
-    else if (!this.blocked) sent();
-    else this.#sender = { sent: () => this.sendThen(data.subarray(length), sent, failed), failed };
+    if (this.failure) return failed(this.failure);
+    if (!this.blocked) return sent();
+    this.#sender = { sent: () => this.sendThen(data.subarray(length), sent, failed), failed };
   }
 
   /** Writes, sets `blocked` if the kernel hasn't taken all, and returns how many bytes need not be written again. */
