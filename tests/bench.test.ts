@@ -9,7 +9,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Results, Spread } from "../scripts/shim/results.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, until, windows } from "./harness.ts";
+import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, serve, until, windows } from "./harness.ts";
 
 const tests = path.dirname(fileURLToPath(import.meta.url)), peers = path.join(tests, "peers");
 const briefly = ["--seconds", "0.1"];
@@ -84,6 +84,16 @@ for (const runtime of runtimes) {
         output[0],
       );
     }
+  });
+
+  check(`${name} load.ts: in too little time for a message there is no latency`, async () => {
+    await serve(runtime, "tasks.ts", ["--work", "600"], async ({ port }) => {
+      const brief = ["--connections", 1, "--milliseconds", 100, "--port", port];
+      const { code, output, errors } = await run(runtime, "shim/load.ts", brief.map(String));
+      assertEquals([code, errors], [0, ""]);
+      const { served, messagesPerSecond, latencyUs } = JSON.parse(output[0]);
+      assertEquals([served, messagesPerSecond, latencyUs], [1, 0, null]);
+    });
   });
 
   for (const [fault, message] of Object.entries(faults)) {

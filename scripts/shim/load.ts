@@ -745,6 +745,8 @@ async function measure(): Promise<Run> {
       ? await pace(idle.clients, options.trickle, 25 * milliseconds)
       : await pace(clients, rate * options.pace / 100, milliseconds);
     latencies.sort();
+    // None, if there was too little time for a single message.
+    if (latencies.length === 0) return result;
     result.latencyUs = {
       p50: quantile(latencies, 0.5),
       p99: latencies.length < 100 ? null : quantile(latencies, 0.99),
