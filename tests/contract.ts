@@ -471,30 +471,34 @@ function logAndEnd(runtime: Runtime, model: Model): void {
   }, ["--idle", "2147484", "--messages", "1000000000", ...quiet]);
 
   for (const signal of windows ? [] : ["SIGINT", "SIGTERM"] as const) {
-    test(`${signal} with open connections: each closed, exit 0 within a second, the port free`, async (server) => {
-      const open = [];
-      for (let i = 0; i < 5; i++) open.push(await Client.connect(server.port));
-      for (const client of open.slice(0, clients)) assert(await client.echo("hello"));
-      if (signal === "SIGTERM") {
-        // One of them can't be sent any more, and others wait in line.
-        await open[0].flood();
-        await sleep(100);
-      }
-      assertEquals(await server.stopAtOnce(signal), 0);
-      assertEquals(server.errors, "");
-      await server.line(new RegExp(` stop ${signal}$`));
-      assertEquals(server.lines(/ error /), []);
-      let reasons: Map<number, string>;
-      try {
-        reasons = server.reasons();
-      } catch (error) {
-        // Half a second is all the time that its handlers get.
-        throw new Slow((error as Error).message);
-      }
-      for (let id = 1; id <= Math.min(clients, 5); id++) assertEquals(reasons.get(id), "the server stops", `#${id}`);
-      assert(await open[0].end() !== null);
-      for (const client of open) client.close();
-      await serve(runtime, script, ["--port", String(server.port)], async () => {});
+    const what = `${signal} with open connections: each closed, exit 0 within a second, the port free`;
+    check(`${runtime.name} ${title}: ${what}`, async () => {
+      const port = await freePort();
+      await serve(runtime, script, [...args, "--port", `${port}`], async (server) => {
+        const open = [];
+        for (let i = 0; i < 5; i++) open.push(await Client.connect(server.port));
+        for (const client of open.slice(0, clients)) assert(await client.echo("hello"));
+        if (signal === "SIGTERM") {
+          // One of them can't be sent any more, and others wait in line.
+          await open[0].flood();
+          await sleep(100);
+        }
+        assertEquals(await server.stopAtOnce(signal), 0);
+        assertEquals(server.errors, "");
+        await server.line(new RegExp(` stop ${signal}$`));
+        assertEquals(server.lines(/ error /), []);
+        let reasons: Map<number, string>;
+        try {
+          reasons = server.reasons();
+        } catch (error) {
+          // Half a second is all the time that its handlers get.
+          throw new Slow((error as Error).message);
+        }
+        for (let id = 1; id <= Math.min(clients, 5); id++) assertEquals(reasons.get(id), "the server stops", `#${id}`);
+        assert(await open[0].end() !== null);
+        for (const client of open) client.close();
+        await serve(runtime, script, ["--port", `${port}`], async () => {});
+      });
     });
   }
 

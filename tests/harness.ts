@@ -418,13 +418,15 @@ export async function serve(
   }
 }
 
-/** A port that no server listens on. */
+/** A port that nobody uses, and that isn't one of those which the system hands out: another test might get it. */
 export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(20_000 * Math.random());
+    const server = net.createServer().listen(port, "127.0.0.1");
+    if (!await once(server, "listening").catch(() => null)) continue;
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+    return port;
+  }
 }
 
 /** Runs a script to its end. */
