@@ -22,10 +22,10 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { children, signalChild, startChild } from "./shim/children.ts";
+import { children, signalChild, startChild } from "./tools/children.ts";
 import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
-import { axisNames, cpuPerMessage, doubts, report, settingText, title, units, WIDTH } from "./shim/report.ts";
-import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./shim/results.ts";
+import { axisNames, cpuPerMessage, doubts, report, settingText, title, units, WIDTH } from "./tools/report.ts";
+import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./tools/results.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const peersFolder = join(folder, "../tests/peers");
@@ -420,7 +420,7 @@ async function runOnce({ plan: { latency, times = 1, load: more }, contender, se
     };
     const runs: Run[] = [];
     const on = driver?.on ?? runtime, given = Object.entries({ ...load, port, pid: child.pid! });
-    const command = [...onRuntime(on, "shim/load.ts"), ...given.flatMap(([name, value]) => [`--${name}`, `${value}`])];
+    const command = [...onRuntime(on, "tools/load.ts"), ...given.flatMap(([name, value]) => [`--${name}`, `${value}`])];
     while (runs.length < times) runs.push(await resultOf(command));
     const [first] = runs, last = runs[times - 1];
     if (first.server && last.server) last.server.connectionMB = first.server.connectionMB;

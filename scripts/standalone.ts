@@ -20,7 +20,7 @@ import { fileURLToPath } from "node:url";
 import type * as TS from "typescript";
 import * as program from "./shim/program.ts";
 import { fail, parseOptions, printAll, process, usageError } from "./shim/program.ts";
-import { GONE, SIMPLER } from "./shim/simpler.ts";
+import { GONE, SIMPLER } from "./tools/simpler.ts";
 
 const options = parseOptions(
   "Prints a script and what it imports as one file, for an article about one runtime: with constants instead of options.",

@@ -17,11 +17,11 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "
 import { basename, dirname, join } from "node:path";
 import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
-import { draw, type Picture } from "./shim/lanes.ts";
-import { live } from "./shim/live.ts";
-import { drawSvg, drawText } from "./shim/picture.ts";
+import { draw, type Picture } from "./tools/lanes.ts";
+import { live } from "./tools/live.ts";
+import { drawSvg, drawText } from "./tools/picture.ts";
 import { fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
-import { record } from "./shim/record.ts";
+import { record } from "./tools/record.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 /** The servers: a script that is ready for clients says so. */

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import type { Results, Spread } from "../scripts/shim/results.ts";
+import type { Results, Spread } from "../scripts/tools/results.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, serve, until, windows } from "./harness.ts";
 
@@ -61,7 +61,7 @@ async function load(runtime: Runtime, fault: string, ...args: (string | number)[
   try {
     await server.line(/^listening on/);
     const brief = ["--milliseconds", 100, "--patience", 500, "--connections", 3, "--port", server.port];
-    return await run(runtime, "shim/load.ts", [...brief, ...args].map(String));
+    return await run(runtime, "tools/load.ts", [...brief, ...args].map(String));
   } finally {
     await server.kill();
   }
@@ -89,7 +89,7 @@ for (const runtime of runtimes) {
   check(`${name} load.ts: in too little time for a message there is no latency`, async () => {
     await serve(runtime, "tasks.ts", ["--work", "600"], async ({ port }) => {
       const brief = ["--connections", 1, "--milliseconds", 100, "--patience", 60_000, "--port", port];
-      const { code, output, errors } = await run(runtime, "shim/load.ts", brief.map(String));
+      const { code, output, errors } = await run(runtime, "tools/load.ts", brief.map(String));
       assertEquals([code, errors], [0, ""]);
       const { served, messagesPerSecond, latencyUs } = JSON.parse(output[0]);
       assertEquals([served, messagesPerSecond, latencyUs], [1, 0, null]);
@@ -117,10 +117,10 @@ for (const runtime of runtimes) {
   });
 
   check(`${name} load.ts: mistakes in the command line, a host that there isn't`, async () => {
-    const nowhere = await run(runtime, "shim/load.ts", ["--host", "nowhere.invalid"]);
+    const nowhere = await run(runtime, "tools/load.ts", ["--host", "nowhere.invalid"]);
     assertEquals([nowhere.code, nowhere.output], [1, []]);
     assertMatch(nowhere.errors, /^load\.ts: [^\n]*\n$/);
-    const { code, output, errors } = await run(runtime, "shim/load.ts", ["--sockets", "x"]);
+    const { code, output, errors } = await run(runtime, "tools/load.ts", ["--sockets", "x"]);
     assertEquals([code, output], [2, []]);
     assertMatch(errors, /^load\.ts: .*auto, uring, epoll.*\n$/);
   });
@@ -334,7 +334,7 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
   });
 
   check(`${name} bench.ts, load.ts: --help`, async () => {
-    const bench = await run(runtime, "bench.ts", ["--help"]), load = await run(runtime, "shim/load.ts", ["--help"]);
+    const bench = await run(runtime, "bench.ts", ["--help"]), load = await run(runtime, "tools/load.ts", ["--help"]);
     assertEquals([bench.code, bench.errors, load.code, load.errors], [0, "", 0, ""]);
     for (
       const name of ["models", "threads", "idle", "work", "mixed", "slow", "shim", "peers", "generator", "--rounds 5"]

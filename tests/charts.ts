@@ -13,8 +13,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
-import { settingText } from "../scripts/shim/report.ts";
-import type { Comparison, Results, Row, Run, Spread } from "../scripts/shim/results.ts";
+import { settingText } from "../scripts/tools/report.ts";
+import type { Comparison, Results, Row, Run, Spread } from "../scripts/tools/results.ts";
 
 const pictures = join(dirname(fileURLToPath(import.meta.url)), "../.github");
 const { document } = parseHTML("<!DOCTYPE html><html></html>") as unknown as {

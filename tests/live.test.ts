@@ -4,8 +4,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import * as http from "node:http";
 import * as net from "node:net";
-import { draw } from "../scripts/shim/lanes.ts";
-import { drawSvg } from "../scripts/shim/picture.ts";
+import { draw } from "../scripts/tools/lanes.ts";
+import { drawSvg } from "../scripts/tools/picture.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, hasFFI, linux, run, type Runtime, runtimes, Script, until } from "./harness.ts";
 
@@ -130,7 +130,7 @@ for (const runtime of runtimes) {
   checkPage("says what does not run, what has ended, and what it refuses", [], async (page) => {
     page.listen();
     assertMatch(await page.tell("connect 1"), /no server runs/);
-    assertMatch(await page.tell("start", { model1: "../shim/load" }), /unknown model/);
+    assertMatch(await page.tell("start", { model1: "../tools/load" }), /unknown model/);
     for (const option of ["--exec touch", "--exec=touch", "--host 0.0.0.0", "--port=1"]) {
       const said = await page.tell("start", { model1: "processes", options1: option });
       assertMatch(said, /^--\S+ can only be given on the command line/);

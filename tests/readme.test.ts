@@ -3,7 +3,7 @@
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import * as path from "node:path";
-import type { Results, Spread } from "../scripts/shim/results.ts";
+import type { Results, Spread } from "../scripts/tools/results.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { check, Client, project, run, type Runtime, runtimes, serve } from "./harness.ts";
 

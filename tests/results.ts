@@ -9,7 +9,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import type { Comparison, Experiment, Measured, Results, Row, Setting, Spread } from "../scripts/shim/results.ts";
+import type { Comparison, Experiment, Measured, Results, Row, Setting, Spread } from "../scripts/tools/results.ts";
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "../.github/bench");
 const names: Record<string, string> = { deno: "Deno", bun: "Bun", node: "Node" };

@@ -4,7 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import * as path from "node:path";
-import type { Lane, Picture, Span } from "../scripts/shim/lanes.ts";
+import type { Lane, Picture, Span } from "../scripts/tools/lanes.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, hasFFI, linux, run, type Runtime, runtimes, Slow, temporaryFolder } from "./harness.ts";
 

@@ -2,7 +2,7 @@
 /** Programs that end with this process. */
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { process } from "./program.ts";
+import { process } from "../shim/program.ts";
 
 /** What is running. */
 export const children = new Set<ChildProcessWithoutNullStreams>();

@@ -6,7 +6,7 @@ import { type AddressInfo } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { draw, type Picture } from "./lanes.ts";
 import { drawSvg } from "./picture.ts";
-import { explain, fail, onStop, printAll } from "./program.ts";
+import { explain, fail, onStop, printAll } from "../shim/program.ts";
 import { type Client, Session, type Settings } from "./session.ts";
 
 /** Milliseconds: that a picture shows; between two pictures; that the servers run on though no page is open. */

@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import * as net from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { signalChild, startChild } from "./children.ts";
-import { explain, process, runtime } from "./program.ts";
+import { explain, process, runtime } from "../shim/program.ts";
 
 /** A line of the server's log. Times here are milliseconds since the clients began to come. */
 export interface Line {

@@ -22,18 +22,18 @@
  *
  * The result is a line of JSON: see `Run` in results.ts.
  *
- *   deno run -A scripts/shim/load.ts --connections 100      or: bun …, node …
+ *   deno run -A scripts/tools/load.ts --connections 100      or: bun …, node …
  *   while one of the servers is running with --quiet --messages 0
  */
 
 import { Buffer } from "node:buffer";
 import { readdirSync, readFileSync } from "node:fs";
-import { explain, fail, parseOptions, process, usageError } from "./program.ts";
-import { load } from "./ffi.ts";
-import { explainRefusal, Ring } from "./ring.ts";
+import { explain, fail, parseOptions, process, usageError } from "../shim/program.ts";
+import { load } from "../shim/ffi.ts";
+import { explainRefusal, Ring } from "../shim/ring.ts";
 import type { Run } from "./results.ts";
-import { connect } from "./shim.ts";
-import * as sys from "./sys.ts";
+import { connect } from "../shim/shim.ts";
+import * as sys from "../shim/sys.ts";
 
 const options = parseOptions(
   "Many clients at once: how fast a server echoes, how late, and whether every byte is right.",
