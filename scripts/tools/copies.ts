@@ -23,36 +23,44 @@ const tools = path.dirname(fileURLToPath(import.meta.url)), scripts = path.dirna
 /** How each runtime runs a file. */
 export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun", node: "node" };
 
-/** All copies: the script, and the name of the copy. */
-export const copies = ["tasks"];
+/** The scripts that have copies. */
+const lessons = ["single", "tasks", "multiplex", "select", "poll", "nonblocking"];
 
-/** What a file declares at its top level, each with its comment, by name; and where the names that it imports are. */
+/** Files of shim/ that copies take as they are, but for what copy/ has. */
+const shared = ["sys.ts", "calls.ts"];
+
+/** What a file declares at its top level, each with its comment, by name; what it imports; and what it passes on. */
 interface Source {
   blocks: Map<string, string>;
   imports: Map<string, { from: string; as: string }>;
+  exports: string[];
 }
 
 /** The text without comments, which say nothing about what is used. */
 const codeOf = (text: string) => text.replace(/\/\*\*[^]*?\*\/|(?<!:)\/\/ .*/g, "");
 const uses = (code: string, name: string) => new RegExp(`(?<![.#\\w])${name}\\b`).test(code);
 
-/** Takes a text apart. What it declares under no name, the calls at its end, has the name "". */
-function parse(text: string): Source {
-  const imports: Source["imports"] = new Map(), blocks: Source["blocks"] = new Map();
-  text = text.replace(/^import (type )?([^;]*?) from "(.*)";\n/gm, (_, type = "", names, from) => {
+/** Takes the imports out of a text. */
+function importsIn(text: string, imports: Source["imports"]): string {
+  return text.replace(/^import (type )?([^;]*?) from "(.*)";\n/gm, (_, type = "", names, from) => {
     for (const as of names.replace(/[{}]/g, "").split(",").map((name: string) => name.trim()).filter(Boolean)) {
       imports.set(as.split(" ").at(-1), { from, as: type + as });
     }
     return "";
   });
-  text = text.replace(/^\/\/ SPDX.*\n(\/\*\*[^]*?\*\/\n)?|^\/\/ -{8}.*\n|^export /gm, "");
+}
+
+/** Takes a text apart. */
+function parse(text: string, { blocks, imports, exports }: Source): void {
+  text = importsIn(text, imports).replace(/^\/\/ SPDX.*\n(\/\*\*[^]*?\*\/\n)?|^\/\/ -{8}.*\n/gm, "");
+  text = text.replace(/^export (?:\*|\{.*\}) from "(.*)";\n/gm, (_, from) => (exports.push(from), ""));
   // A declaration begins at the left, and ends where the next one or its comment does.
-  for (const block of text.trim().split(/(?<=[;}])\n+(?=[^\s}])/)) {
-    const [, name = ""] = /^(?:async |abstract )?(?:function\*?|class|interface|type|const|let) (\w+)/m.exec(block) ??
-      [];
-    blocks.set(name, name === "" && blocks.has("") ? `${blocks.get("")}\n${block}` : block);
+  for (const block of text.replace(/^export /gm, "").trim().split(/(?<=[;}])\n+(?=[^\s}])/)) {
+    const [, kind, name] = /^(?:async |abstract )?(function|class|interface|type|const|let) (\w+)/m.exec(block) ?? [];
+    const list = [...codeOf(block).matchAll(/([A-Z][A-Z0-9_]+) = ([^,;]+)/g)];
+    if (kind !== "const" || list.length < 2) blocks.set(name, block);
+    else for (const [, name, value] of list) blocks.set(name, `const ${name} = ${value};`);
   }
-  return { blocks, imports };
 }
 
 /** Makes one copy. */
@@ -60,90 +68,118 @@ export function copy(script: string, runtime: string): string {
   const source = readFileSync(path.join(scripts, `${script}.ts`), "utf8"), files = new Map<string, Source>();
   const has = (word: RegExp) => word.test(codeOf(source));
   const limited = has(/messages: \[[1-9]/), layered = has(/\/(thread|selector)\.ts/);
-  const tags = [!layered && "logs", (limited || script === "single") && "First", has(/isMainThread/) && "Thread"];
+  const tags = [!layered && "logs", layered && "layered", has(/drained/) && "drained"];
+  const endings = [(limited || script === "single") && "First", has(/isMainThread/) && "Thread"].filter(Boolean);
+  const sockets = has(/ReusePort/) && runtime === "deno" ? "node" : runtime;
 
-  /** The hand-written file for what the lessons import from `shim/`, if there is one. */
-  function load(from: string): Source | undefined {
-    const name = path.basename(from).replace(
-      "shim.ts",
-      `${has(/ReusePort/) && runtime === "deno" ? "node" : runtime}.ts`,
-    )
-      .replace("ffi.ts", `ffi_${runtime}.ts`);
-    const file = path.join(tools, "copy", name);
-    if (!files.has(name) && existsSync(file)) files.set(name, parse(direct(tagged(readFileSync(file, "utf8")))));
-    return files.get(name);
+  /** The hand-written file for what is imported from shim/, with what copies take from there. */
+  function load(from: string): Source {
+    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`);
+    if (files.has(name)) return files.get(name)!;
+    const file: Source = { blocks: new Map(), imports: new Map(), exports: [] };
+    files.set(name, file);
+    const parts = [path.join(scripts, "shim", name), path.join(tools, "copy", name)];
+    if (!shared.includes(name)) parts.shift();
+    if (name === "ffi.ts") parts.unshift(path.join(tools, "copy", `ffi_${runtime}.ts`));
+    for (const part of parts.filter((part) => existsSync(part))) parse(adapt(readFileSync(part, "utf8")), file);
+    return file;
   }
 
-  function tagged(text: string): string {
+  /** Where a name is declared that a file has, itself or from another. */
+  function find(name: string, file: Source): Source | undefined {
+    if (file.blocks.has(name)) return file;
+    return file.exports.map((from) => find(name, load(from))).find(Boolean);
+  }
+
+  /** What stands in the place of other text, whichever file it is in. */
+  function adapt(text: string): string {
     text = text.replace(/^(.*?) *\/\/ tag: (\w+)\n/gm, (_, line, tag) => tags.includes(tag) ? `${line}\n` : "");
-    for (const [, name, tag] of text.matchAll(/\b(\w+)(First|Thread)\(.*\{$/gm)) {
-      const [wanted, other] = tags.includes(tag) ? [name + tag, name] : [name, name + tag];
-      text = text.replace(new RegExp(`\\b${other}\\((?=.*\\{$)`, "m"), "unused(").replace(`${wanted}(`, `${name}(`);
+    for (const ending of endings) {
+      // The one without the ending stands before it.
+      for (const [declaration, name] of text.matchAll(new RegExp(`^[a-z ]*\\b(\\w+)${ending}(?=\\(.*\\{$)`, "gm"))) {
+        const at = text.indexOf(declaration), before = text.slice(0, at);
+        const other = [...before.matchAll(new RegExp(`^[a-z ]*\\b${name}(?=\\(.*\\{$)`, "gm"))].at(-1)!;
+        text = `${before.slice(0, other.index)}${other[0]}Replaced${before.slice(other.index + other[0].length)}` +
+          declaration.slice(0, -`${ending}`.length) + text.slice(at + declaration.length);
+      }
     }
-    return text;
-  }
-
-  /** Where there is one thread, nothing has to be said but what happens. */
-  function direct(text: string): string {
-    if (tags.includes("Thread")) return text;
+    text = text.replace(/\boptions(, )(?=listener)|, options(?=\))|(?<=new \w+\()options(?=\))/g, "");
+    text = text.replace(/(?<=\()options\b(?=[,)])/g, "HOST, PORT");
+    text = text.replace(/\boptions\.(\w+)|\boptions\["(.*?)"\]/g, (_, a, b) => constant(a ?? b));
+    if (endings.includes("Thread")) return text;
+    // Where there is one thread, it needn't say who it is.
     return text.replace(/\blog\("(\w+)", ([\w.]+)(.*)\);/g, (_, event, id, rest) => {
       const what = id === "0" ? `"${event}"` : `\`${event} #\${${id}}\``;
-      return `console.log(${what}${rest});`;
+      return `console.log(${what}${rest.replace(/, (\w+), (\w+\.bytes)$/, ", shown($2.subarray(0, $1))")});`;
     });
   }
 
-  const constants = new Map([["HOST", '"127.0.0.1"'], ["PORT", "9999"]]);
-  for (const [, name, value] of source.matchAll(/^ +"?([\w-]+)"?: \[(.+?), /gm)) constants.set(constant(name), value);
-
-  const { blocks, imports } = parse(direct(source));
-  for (const name of ["options"]) blocks.delete(name);
-  let lesson = [...blocks].filter(([name]) => name !== "").map(([, text]) => text).join("\n\n");
-  const end = blocks.get("")!.replace("sys.requireSystemCalls();\n", "");
-  lesson = lesson.replace(/\((options)\b/g, "(HOST, PORT");
-  if (limited) lesson = lesson.replace(/for \(;;\) \{(?=\n.*recv)/, "for (let i = 0; i < options.messages; i++) {");
-  for (const [name, { from }] of imports) {
-    if (from.startsWith(".") && !load(from)?.blocks.has(name)) lesson = without(lesson, name);
+  const imports: Source["imports"] = new Map();
+  let lesson = importsIn(source, imports).replace(/^[^]*? \*\/\n/, "").replace(/^const options = [^]*?^\);\n/m, "");
+  lesson = adapt(lesson).replace("sys.requireSystemCalls();\n", "").trim();
+  if (limited) lesson = lesson.replace(/for \(;;\) \{(?=\n.*recv)/, "for (let i = 0; i < MESSAGES; i++) {");
+  for (const [name, { from, as }] of imports) {
+    if (from.startsWith(".") && !as.startsWith("*") && !find(name, load(from))) lesson = without(lesson, name);
   }
-  lesson = lesson.replace(/\boptions\.(\w+)|\boptions\["(.*?)"\]/g, (_, a, b) => constant(a ?? b));
-
-  // What is used, and what that uses.
-  const taken = new Map<string, string>(), outside = new Map<string, string>();
-  const take = (code: string, { imports, blocks }: Source) => {
-    for (const [name, { from, as }] of imports) {
-      if (!uses(code, name)) continue;
-      const file = from.startsWith(".") ? load(from) : undefined;
-      if (!from.startsWith(".")) outside.set(as, from);
-      else if (!file?.blocks.has(name)) throw new Error(`${script}: copy/ has no ${name} of ${from}`);
-      else add(name, file);
-    }
-    for (const name of blocks.keys()) if (name && uses(code, name)) add(name, { imports, blocks });
-  };
-  const add = (name: string, file: Source) => {
-    if (taken.has(name)) return;
-    taken.set(name, file.blocks.get(name)!);
-    take(codeOf(file.blocks.get(name)!), file);
-  };
-  take(codeOf(lesson + end), { imports, blocks: new Map() });
-  // What all use comes last.
-  const inOrder = [...files].sort(([a], [b]) => Number(a === "program.ts") - Number(b === "program.ts"));
-  const pieces = trim(
-    inOrder.flatMap(([, { blocks }]) => [...blocks])
-      .filter(([name]) => taken.has(name)).map(([, text]) => text),
-    lesson + end,
-  );
+  const needs = /^const [^;]*(\w\(|\bnew )/m.test(codeOf(lesson)) && /^(async )?function/m.test(lesson);
+  // A lesson that is nothing but steps becomes a function, as the others are.
+  if (!/^(async )?function/m.test(lesson)) {
+    lesson = `async function main(): Promise<void> {\n${lesson}\n}\n\nawait main();`;
+  }
   for (const [name, { from }] of imports) {
-    const block = load(from)?.blocks.get(name);
+    const block = from.startsWith(".") && find(name, load(from))?.blocks.get(name);
     if (block && /^function/m.test(block)) lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
   }
-  // The lesson comes first, unless it has something at its top level that needs what else there is.
-  const needs = [...blocks].some(([name, text]) =>
-    /^const/m.test(text) && /\w\(|\bnew /.test(codeOf(text)) && name !== ""
+  lesson = lesson.replaceAll("await sys.openListener", "sys.openListener");
+
+  // What is used, and what that uses.
+  const taken = new Map<string, string>(), outside = new Map<string, string>(), calls = new Map<string, string>();
+  function add(name: string, from: Source): void {
+    const file = find(name, from), block = file?.blocks.get(name);
+    if (!file || !block) throw new Error(`${script}: there is no ${name} in copy/`);
+    const [, row] = /^const \w+ = (cFunction\([^]*?\));/m.exec(block) ?? [];
+    if (row) calls.set(name, row.replace(/, (\w+)/g, ', "$1"'));
+    if (row) return add("cFunction", load("ffi.ts"));
+    if (taken.has(name)) return;
+    taken.set(name, block);
+    take(codeOf(block), file);
+  }
+  function take(code: string, { imports, blocks }: Source): void {
+    for (const [name, { from, as }] of imports) {
+      if (!uses(code, name)) continue;
+      if (!from.startsWith(".")) outside.set(as, from);
+      else if (!as.startsWith("*")) add(name, load(from));
+      else for (const [, member] of code.matchAll(new RegExp(`\\b${name}\\.(\\w+)`, "g"))) add(member, load(from));
+    }
+    for (const name of blocks.keys()) if (uses(code, name)) add(name, { imports, blocks, exports: [] });
+  }
+  take(codeOf(lesson), { imports, blocks: new Map(), exports: [] });
+
+  // The order in which they need each other; what all use comes last.
+  const order = ["program.ts", "", "sys.ts", "address.ts", "calls.ts", "ffi.ts"];
+  const rank = (name: string) => order.indexOf(order.includes(name) ? name : "");
+  const sorted = [...files].sort(([a], [b]) => rank(b) - rank(a));
+  const rows = [...calls].map(([name, row]) => `  ${name}: ${row},\n`).join("");
+  const table = `/** System calls, with what they take: see section 2 of the manual. */\nconst sys = {\n${rows}};`;
+  let pieces = sorted.flatMap(([, { blocks }]) => [...blocks]).filter(([name]) => taken.has(name)).map(([, text]) =>
+    text
   );
+  if (calls.size > 0) {
+    pieces.splice(pieces.findLastIndex((text) => /^(function cF|const [A-Z_]+ = \d)/m.test(text)) + 1, 0, table);
+  }
+  pieces = trim(pieces, lesson);
+
+  // The lesson comes first, unless it has something at its top level that needs what else there is.
+  const at = lesson.search(/\n(\/\/ .*\n)?(if \(isMainThread|await main)/), end = lesson.slice(at + 1);
   const line = `// ${"-".repeat(60)}`, rest = [`${line} what it stands on`, ...pieces];
-  const body = needs ? [...rest, `${line} the server`, lesson, end] : [lesson, ...rest, end];
-  const code = codeOf(body.join("\n\n"));
-  const rows = [...constants].filter(([name]) => uses(code, name)).map(([name, value]) => `const ${name} = ${value};`);
-  return [header(source, script, runtime), importsOf(outside, code), rows.join("\n"), ...body].join("\n\n") + "\n";
+  let body = (needs ? [...rest, `${line} the server`, lesson] : [lesson.slice(0, at), ...rest, end]).join("\n\n");
+  body = body.replace(/\bsys\.(\w+)/g, (all, name) => calls.has(name) ? all : name);
+  body = body.replace(/^(const [A-Z_\d]+ = .*;\n)\n(?=const [A-Z_\d]+ = .*;\n)/gm, "$1");
+  const code = codeOf(body), constants = [["host", '"127.0.0.1"'], ["port", "9999"]];
+  for (const [, name, value] of source.matchAll(/^ +"?([\w-]+)"?: \[(.+?), /gm)) constants.push([name, value]);
+  const used = constants.map(([name, value]) => [constant(name), value]).filter(([name]) => uses(code, name));
+  const top = [header(source, script, runtime), importsOf(outside, code)];
+  return [...top, used.map(([name, value]) => `const ${name} = ${value};`).join("\n"), body].join("\n\n") + "\n";
 }
 
 function constant(option: string): string {
@@ -153,7 +189,7 @@ function constant(option: string): string {
 /** Leaves out the statements in which a name is used, and the comments right before them. */
 function without(text: string, name: string): string {
   const statement = new RegExp(
-    `^(?: *// .*\\n)*( *)(?!// )\\S?.*(?<![.\\w])${name}\\b(?:.*;\\n|[^]*?\\n\\1\\S.*;\\n)`,
+    `^(?: *// .*\\n)*( *)(?!// )\\S?.*(?<![.\\w])${name}\\b(?:.*;\\n|[^]*?\\n\\1\\S.*[;}]\\n)`,
     "m",
   );
   while (uses(codeOf(text), name)) {
@@ -172,7 +208,7 @@ function trim(pieces: string[], lesson: string): string[] {
     pieces = pieces.map((piece) => {
       if (!/^class /m.test(piece)) return piece;
       // Several classes have a `close`.
-      const owner = /^class Server/m.test(piece) ? "(server|this)" : "";
+      const owner = /^class Server/m.test(piece) ? "(server|source|this)" : "";
       const members = piece.replace(/\n\}$/, "").split(/\n\n(?= {2}\S)/).filter((member) => {
         const [, name] = /^ {2}(?:async |get )?(#?\w+)\(/m.exec(member) ?? [];
         return !name || name === "constructor" || new RegExp(`${owner}\\.${name}\\b`).test(code);
@@ -216,15 +252,35 @@ function header(source: string, script: string, runtime: string): string {
   ].join("\n");
 }
 
+/** Wraps comments whose lines are too long. */
+function wrap(text: string): string {
+  const long = (lines: string) => lines.split("\n").some((line) => line.length > 80);
+  const wrapped = (words: string, start: string) =>
+    words.trim().split(/\s+/).join(" ").match(new RegExp(`\\S.{0,${79 - start.length}}(?=\\s|$)`, "g"))!
+      .map((line) => `${start}${line}\n`).join("");
+  return text.replace(/(?:^( *)\/\/ [^-].*\n)(?:\1\/\/ .*\n)*/gm, (lines, indent) => {
+    return long(lines) ? wrapped(lines.replace(/^ *\/\//gm, ""), `${indent}// `) : lines;
+  }).replace(/^( *)\/\*\*([^]*?)\*\/\n/gm, (lines, indent, words) => {
+    if (!long(lines)) return lines;
+    const paragraphs = words.replace(/^ *\*/gm, "").split(/\n\s*\n/);
+    const body = paragraphs.map((words: string) => wrapped(words, `${indent} * `)).join(`${indent} *\n`);
+    return `${indent}/**\n${body}${indent} */\n`;
+  });
+}
+
 /** Writes all copies into a folder. */
 function main(folder: string): void {
-  for (const runtime of Object.keys(commands)) {
+  const files = Object.keys(commands).flatMap((runtime) => {
     mkdirSync(path.join(folder, runtime), { recursive: true });
-    for (const script of copies) {
-      writeFileSync(path.join(folder, runtime, fileOf(script, runtime)), copy(script, runtime));
-    }
-  }
-  spawnSync("deno", ["fmt", "--no-config", folder], { stdio: "inherit" });
+    return lessons.map((script) => {
+      const file = path.join(folder, runtime, fileOf(script, runtime));
+      writeFileSync(file, copy(script, runtime));
+      return file;
+    });
+  });
+  const { status, stderr } = spawnSync("deno", ["fmt", "--quiet", "--no-config", folder], { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  for (const file of files) writeFileSync(file, wrap(readFileSync(file, "utf8")));
 }
 
 main(process.argv[2] ?? path.join(scripts, "../.github/copies"));

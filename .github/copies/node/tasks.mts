@@ -14,12 +14,12 @@ const HOST = "127.0.0.1";
 const PORT = 9999;
 
 async function main(): Promise<void> {
+  // create, bind, listen
   const server = await listen(HOST, PORT);
   // Not awaited: each call starts a task, and the loop goes back to accept.
   for (;;) serve(await server.accept());
 }
 
-/** The task, which never throws: an error ends this connection and no other. */
 async function serve(connection: Connection): Promise<void> {
   for (;;) {
     const data = await connection.recv();

@@ -21,6 +21,7 @@ export function listenReusePort(hostname: string, port: number): Server {
 
 /** A listening socket. */
 export class Server {
+  #next: Connection | null = null; // tag: layered
   #accepted: Connection[] = [];
   #wake = () => {};
   readonly listener: Bun.TCPSocketListener<Connection>;
@@ -55,6 +56,18 @@ export class Server {
     return this.#accepted.shift()!;
   }
 
+  /** Resolves when `acceptNow` has a client. */
+  async readable(): Promise<void> {
+    this.#next ??= await this.accept();
+  }
+
+  /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
+  acceptNow(): Connection | null {
+    const next = this.#next;
+    this.#next = null;
+    return next;
+  }
+
   /** Stops listening. */
   close(): void {
     this.listener.stop();
@@ -70,6 +83,8 @@ export class Connection {
   #reason = "";
   /** Has `recv` or `send` look again. */
   wake = () => {};
+  #received: Uint8Array | null = null; // tag: layered
+  #sent = Promise.resolve(); // tag: layered
 
   constructor(socket: Bun.Socket<Connection>) {
     this.#socket = socket;
@@ -113,6 +128,31 @@ export class Connection {
     return new Promise((resolve) => this.wake = resolve);
   }
 
+  /** Resolves when `recvNow` has something. */
+  async readable(): Promise<void> {
+    this.#received ??= await this.recv();
+  }
+
+  /** The bytes that are there, or `null`: recv(2) with O_NONBLOCK. */
+  recvNow(): Uint8Array | null {
+    const data = this.#received;
+    this.#received = null;
+    if (data && data.length > 0) log("recv", this.id, shown(data));
+    return data;
+  }
+
+  /** Sends all of `data`; `false` if some of it may be on its way still. */
+  sendNow(data: Uint8Array): boolean {
+    log("send", this.id, data.length);
+    this.#sent = this.send(data);
+    return false;
+  }
+
+  /** Resolves when the kernel has taken all. */
+  writable(): Promise<void> {
+    return this.#sent;
+  }
+
   /** Closes the connection. See close(2). */
   close(): void {
     log("close", this.id, this.#reason);
@@ -123,8 +163,8 @@ export class Connection {
    * Closes the connection, losing nothing that was sent. With bytes unread it
    * would be reset: for a second, what still comes is dropped.
    */
-  closeFirst(): void {
-    log("close", this.id, this.#reason || "by the server");
+  closeFirst(reason = "by the server"): void {
+    log("close", this.id, this.#reason || reason);
     this.arrived = () => {};
     this.#socket.resume();
     this.#socket.shutdown();

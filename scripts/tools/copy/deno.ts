@@ -14,6 +14,7 @@ export function listen(hostname: string, port: number): Server {
 
 /** A listening socket. */
 export class Server {
+  #next: Connection | null = null; // tag: layered
   #listener: Deno.TcpListener;
 
   constructor(listener: Deno.TcpListener) {
@@ -33,6 +34,18 @@ export class Server {
     }
   }
 
+  /** Resolves when `acceptNow` has a client. */
+  async readable(): Promise<void> {
+    this.#next ??= await this.accept();
+  }
+
+  /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
+  acceptNow(): Connection | null {
+    const next = this.#next;
+    this.#next = null;
+    return next;
+  }
+
   /** Stops listening. */
   close(): void {
     this.#listener.close();
@@ -46,6 +59,8 @@ export class Connection {
   #buffer = new Uint8Array(16_384);
   /** Why it ended. */
   #reason = "";
+  #received: Uint8Array | null = null; // tag: layered
+  #sent = Promise.resolve(); // tag: layered
 
   constructor(conn: Deno.TcpConn) {
     this.#conn = conn;
@@ -85,6 +100,31 @@ export class Connection {
     }
   }
 
+  /** Resolves when `recvNow` has something. */
+  async readable(): Promise<void> {
+    this.#received ??= await this.recv();
+  }
+
+  /** The bytes that are there, or `null`: recv(2) with O_NONBLOCK. */
+  recvNow(): Uint8Array | null {
+    const data = this.#received;
+    this.#received = null;
+    if (data && data.length > 0) log("recv", this.id, shown(data));
+    return data;
+  }
+
+  /** Sends all of `data`; `false` if some of it may be on its way still. */
+  sendNow(data: Uint8Array): boolean {
+    log("send", this.id, data.length);
+    this.#sent = this.send(data);
+    return false;
+  }
+
+  /** Resolves when the kernel has taken all. */
+  writable(): Promise<void> {
+    return this.#sent;
+  }
+
   /** Closes the connection. See close(2). */
   close(): void {
     log("close", this.id, this.#reason);
@@ -95,8 +135,8 @@ export class Connection {
    * Closes the connection, losing nothing that was sent. With bytes unread it
    * would be reset: for a second, what still comes is dropped.
    */
-  async closeFirst(): Promise<void> {
-    log("close", this.id, this.#reason || "by the server");
+  async closeFirst(reason = "by the server"): Promise<void> {
+    log("close", this.id, this.#reason || reason);
     const timer = setTimeout(() => this.#conn.close(), 1000);
     try {
       await this.#conn.closeWrite();

@@ -31,6 +31,7 @@ export async function listenReusePort(
 
 /** A listening socket. */
 export class Server {
+  #next: Connection | null = null; // tag: layered
   #listener: net.Server;
   #accepted: Connection[] = [];
   #wake = () => {};
@@ -58,6 +59,18 @@ export class Server {
     return this.#accepted.shift()!;
   }
 
+  /** Resolves when `acceptNow` has a client. */
+  async readable(): Promise<void> {
+    this.#next ??= await this.accept();
+  }
+
+  /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
+  acceptNow(): Connection | null {
+    const next = this.#next;
+    this.#next = null;
+    return next;
+  }
+
   /** Stops listening. */
   close(): void {
     this.#listener.close();
@@ -71,6 +84,8 @@ export class Connection {
   #chunks: AsyncIterator<Uint8Array>;
   /** Why it ended. */
   #reason = "";
+  #received: Uint8Array | null = null; // tag: layered
+  #sent = Promise.resolve(); // tag: layered
 
   constructor(socket: net.Socket) {
     this.#socket = socket;
@@ -99,6 +114,31 @@ export class Connection {
     await new Promise((resolve) => this.#socket.write(data, resolve));
   }
 
+  /** Resolves when `recvNow` has something. */
+  async readable(): Promise<void> {
+    this.#received ??= await this.recv();
+  }
+
+  /** The bytes that are there, or `null`: recv(2) with O_NONBLOCK. */
+  recvNow(): Uint8Array | null {
+    const data = this.#received;
+    this.#received = null;
+    if (data && data.length > 0) log("recv", this.id, shown(data));
+    return data;
+  }
+
+  /** Sends all of `data`; `false` if some of it may be on its way still. */
+  sendNow(data: Uint8Array): boolean {
+    log("send", this.id, data.length);
+    this.#sent = this.send(data);
+    return false;
+  }
+
+  /** Resolves when the kernel has taken all. */
+  writable(): Promise<void> {
+    return this.#sent;
+  }
+
   /** Closes the connection. See close(2). */
   close(): void {
     log("close", this.id, this.#reason);
@@ -109,8 +149,8 @@ export class Connection {
    * Closes the connection, losing nothing that was sent. With bytes unread it
    * would be reset: for a second, what still comes is dropped.
    */
-  async closeFirst(): Promise<void> {
-    log("close", this.id, this.#reason || "by the server");
+  async closeFirst(reason = "by the server"): Promise<void> {
+    log("close", this.id, this.#reason || reason);
     this.#socket.end();
     setTimeout(() => this.#socket.destroy(), 1000).unref();
     try {

@@ -11,3 +11,24 @@ export function shown(data: Uint8Array): string {
   const text = new TextDecoder().decode(data.subarray(0, 60));
   return `${data.length} ${JSON.stringify(text)}`;
 }
+
+/** Prints what a wait has found: figures with their meanings, and a detail. */
+export function logWait(
+  event: string,
+  figures: Record<string, number>,
+  detail = () => "",
+): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  console.log(event, words.join(", "), detail());
+}
+
+/** Prints what `lines` returns, every so many seconds. */
+export function heartbeat(
+  event: string,
+  seconds: number,
+  lines: () => string[],
+): void {
+  setInterval(() => {
+    for (const line of lines()) console.log(event, line);
+  }, seconds * 1000);
+}
