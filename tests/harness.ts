@@ -154,6 +154,9 @@ export function hasFFI(runtime: Runtime): boolean {
 /** Keeps what Node makes of each script, which takes it three times as long as to start. Twins are other scripts. */
 const compiled = { NODE_COMPILE_CACHE: path.join(os.tmpdir(), "node-compile-cache") };
 
+/** A copy lets Node say that its FFI is experimental. */
+const silent = { NODE_NO_WARNINGS: "1" };
+
 /** A user of whom the system knows nothing, and who has no other process. Only root can start one for them. */
 export const otherUser = 54_321;
 
@@ -196,7 +199,7 @@ export class Script {
     if (processes) command = ["sh", "-c", limit, "sh", ...command];
     if (output) command = ["sh", "-c", `exec "$@" > '${output}' ${mixed ? "2>&1" : ""}`, "sh", ...command];
     this.#child = spawn(command[0], command.slice(1), {
-      env: { ...compiled, ...process.env, ...options.environment },
+      env: { ...compiled, ...whole ? {} : silent, ...process.env, ...options.environment },
       uid: processes ? otherUser : undefined,
     });
     this.#child.stdin.on("error", () => {});

@@ -24,7 +24,7 @@ const tools = path.dirname(fileURLToPath(import.meta.url)), scripts = path.dirna
 export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun", node: "node" };
 
 /** The scripts that have copies. */
-const lessons = ["single", "tasks", "multiplex", "select", "poll", "nonblocking"];
+const lessons = ["single", "tasks", "multiplex", "threads", "pool", "select", "poll", "nonblocking", "signals"];
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
 const shared = ["sys.ts", "calls.ts"];
@@ -38,7 +38,7 @@ interface Source {
 
 /** The text without comments, which say nothing about what is used. */
 const codeOf = (text: string) => text.replace(/\/\*\*[^]*?\*\/|(?<!:)\/\/ .*/g, "");
-const uses = (code: string, name: string) => new RegExp(`(?<![.#\\w])${name}\\b`).test(code);
+const uses = (code: string, name: string) => new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b`).test(code);
 
 /** Takes the imports out of a text. */
 function importsIn(text: string, imports: Source["imports"]): string {
@@ -67,14 +67,20 @@ function parse(text: string, { blocks, imports, exports }: Source): void {
 export function copy(script: string, runtime: string): string {
   const source = readFileSync(path.join(scripts, `${script}.ts`), "utf8"), files = new Map<string, Source>();
   const has = (word: RegExp) => word.test(codeOf(source));
-  const limited = has(/messages: \[[1-9]/), layered = has(/\/(thread|selector)\.ts/);
-  const tags = [!layered && "logs", layered && "layered", has(/drained/) && "drained"];
-  const endings = [(limited || script === "single") && "First", has(/isMainThread/) && "Thread"].filter(Boolean);
+  const limited = has(/threeMessages/), layered = has(/\/(thread|selector)\.ts/);
+  const tags = [
+    !layered && "logs",
+    has(/\bSelector\b.*selector\.ts/) && "selector",
+    has(/drained/) && "drained",
+    has(/\.cost\b/) && "cost",
+    has(/unregister/) && "waits",
+  ];
+  const endings = [(limited || script === "single") && "First", has(/isMainThread/) && "InThread"].filter(Boolean);
   const sockets = has(/ReusePort/) && runtime === "deno" ? "node" : runtime;
 
   /** The hand-written file for what is imported from shim/, with what copies take from there. */
   function load(from: string): Source {
-    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`);
+    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", "ffi");
     if (files.has(name)) return files.get(name)!;
     const file: Source = { blocks: new Map(), imports: new Map(), exports: [] };
     files.set(name, file);
@@ -93,12 +99,14 @@ export function copy(script: string, runtime: string): string {
 
   /** What stands in the place of other text, whichever file it is in. */
   function adapt(text: string): string {
+    // Other scripts are not there.
+    text = text.replace(/(?<=[.:*\/] [^.:]*[.:]) [^.:]*\b\w+\.ts\b[^.]*\./g, "");
     text = text.replace(/^(.*?) *\/\/ tag: (\w+)\n/gm, (_, line, tag) => tags.includes(tag) ? `${line}\n` : "");
     for (const ending of endings) {
       // The one without the ending stands before it.
-      for (const [declaration, name] of text.matchAll(new RegExp(`^[a-z ]*\\b(\\w+)${ending}(?=\\(.*\\{$)`, "gm"))) {
+      for (const [declaration, name] of text.matchAll(new RegExp(`^[a-z ]*\\b(\\w+)${ending}(?=\\()`, "gm"))) {
         const at = text.indexOf(declaration), before = text.slice(0, at);
-        const other = [...before.matchAll(new RegExp(`^[a-z ]*\\b${name}(?=\\(.*\\{$)`, "gm"))].at(-1)!;
+        const other = [...before.matchAll(new RegExp(`^[a-z ]*\\b${name}(?=\\()`, "gm"))].at(-1)!;
         text = `${before.slice(0, other.index)}${other[0]}Replaced${before.slice(other.index + other[0].length)}` +
           declaration.slice(0, -`${ending}`.length) + text.slice(at + declaration.length);
       }
@@ -106,7 +114,7 @@ export function copy(script: string, runtime: string): string {
     text = text.replace(/\boptions(, )(?=listener)|, options(?=\))|(?<=new \w+\()options(?=\))/g, "");
     text = text.replace(/(?<=\()options\b(?=[,)])/g, "HOST, PORT");
     text = text.replace(/\boptions\.(\w+)|\boptions\["(.*?)"\]/g, (_, a, b) => constant(a ?? b));
-    if (endings.includes("Thread")) return text;
+    if (endings.includes("InThread")) return text;
     // Where there is one thread, it needn't say who it is.
     return text.replace(/\blog\("(\w+)", ([\w.]+)(.*)\);/g, (_, event, id, rest) => {
       const what = id === "0" ? `"${event}"` : `\`${event} #\${${id}}\``;
@@ -117,6 +125,11 @@ export function copy(script: string, runtime: string): string {
   const imports: Source["imports"] = new Map();
   let lesson = importsIn(source, imports).replace(/^[^]*? \*\/\n/, "").replace(/^const options = [^]*?^\);\n/m, "");
   lesson = adapt(lesson).replace("sys.requireSystemCalls();\n", "").trim();
+  // An error that would end the process does so by itself; and signals do, so that the runtime needs no turn.
+  lesson = lesson.replace(/\s*\.catch\((cannotListen|\(error\) => fail\(.*\))\)/g, "");
+  lesson = lesson.replace(" || size > 0 && client.leaving", "");
+  if (!tags.includes("waits")) lesson = lesson.replace("new Clients(listener)", "new Clients()");
+  for (const name of ["clients.turn", "clients.answered", "client.silence"]) lesson = without(lesson, name);
   if (limited) lesson = lesson.replace(/for \(;;\) \{(?=\n.*recv)/, "for (let i = 0; i < MESSAGES; i++) {");
   for (const [name, { from, as }] of imports) {
     if (from.startsWith(".") && !as.startsWith("*") && !find(name, load(from))) lesson = without(lesson, name);
@@ -131,6 +144,13 @@ export function copy(script: string, runtime: string): string {
     if (block && /^function/m.test(block)) lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
   }
   lesson = lesson.replaceAll("await sys.openListener", "sys.openListener");
+
+  if (!codeOf(lesson.replace("await main();", "")).includes("await ")) {
+    lesson = lesson.replace("async function main(): Promise<void>", "function main(): void").replace(
+      "await main",
+      "main",
+    );
+  }
 
   // What is used, and what that uses.
   const taken = new Map<string, string>(), outside = new Map<string, string>(), calls = new Map<string, string>();
@@ -170,13 +190,15 @@ export function copy(script: string, runtime: string): string {
   pieces = trim(pieces, lesson);
 
   // The lesson comes first, unless it has something at its top level that needs what else there is.
-  const at = lesson.search(/\n(\/\/ .*\n)?(if \(isMainThread|await main)/), end = lesson.slice(at + 1);
-  const line = `// ${"-".repeat(60)}`, rest = [`${line} what it stands on`, ...pieces];
+  const at = lesson.search(/\n(\/\/ .*\n)?(if \(isMainThread|(await )?main\()/), end = lesson.slice(at + 1);
+  const line = `// ${"-".repeat(40)}`, rest = [`${line} what it stands on`, ...pieces];
   let body = (needs ? [...rest, `${line} the server`, lesson] : [lesson.slice(0, at), ...rest, end]).join("\n\n");
   body = body.replace(/\bsys\.(\w+)/g, (all, name) => calls.has(name) ? all : name);
   body = body.replace(/^(const [A-Z_\d]+ = .*;\n)\n(?=const [A-Z_\d]+ = .*;\n)/gm, "$1");
   const code = codeOf(body), constants = [["host", '"127.0.0.1"'], ["port", "9999"]];
-  for (const [, name, value] of source.matchAll(/^ +"?([\w-]+)"?: \[(.+?), /gm)) constants.push([name, value]);
+  if (limited) constants.push(["messages", "3"]);
+  const [given] = /^const options = [^]*?^\);/m.exec(source)!;
+  for (const [, name, value] of given.matchAll(/"?([\w-]+)"?: \[([^,\]]+), /g)) constants.push([name, value]);
   const used = constants.map(([name, value]) => [constant(name), value]).filter(([name]) => uses(code, name));
   const top = [header(source, script, runtime), importsOf(outside, code)];
   return [...top, used.map(([name, value]) => `const ${name} = ${value};`).join("\n"), body].join("\n\n") + "\n";
@@ -208,7 +230,11 @@ function trim(pieces: string[], lesson: string): string[] {
     pieces = pieces.map((piece) => {
       if (!/^class /m.test(piece)) return piece;
       // Several classes have a `close`.
-      const owner = /^class Server/m.test(piece) ? "(server|source|this)" : "";
+      const owner = /^class Server/m.test(piece)
+        ? "(server|source|this)"
+        : /^class Clients/m.test(piece)
+        ? "(clients|this)"
+        : "";
       const members = piece.replace(/\n\}$/, "").split(/\n\n(?= {2}\S)/).filter((member) => {
         const [, name] = /^ {2}(?:async |get )?(#?\w+)\(/m.exec(member) ?? [];
         return !name || name === "constructor" || new RegExp(`${owner}\\.${name}\\b`).test(code);
@@ -247,7 +273,10 @@ function header(source: string, script: string, runtime: string): string {
     "// SPDX-License-Identifier: MIT\n/**",
     ...first.replace(/\s+/g, " ").match(/\S.{0,75}(?=\s|$)/g)!.map((line) => ` * ${line}`),
     " *",
-    ...rows.map(([line, note]) => ` *   ${note ? line.padEnd(width) + note : line}`),
+    ...rows.flatMap(([line, note = ""]) => {
+      const [first, ...more] = note.match(new RegExp(`\\S.{0,${74 - width}}(?=\\s|$)`, "g")) ?? [];
+      return [` *   ${line.padEnd(width)}${first ?? ""}`, ...more.map((words) => ` *   ${"".padEnd(width)}${words}`)];
+    }).map((line) => line.trimEnd()),
     " */",
   ].join("\n");
 }

@@ -7,6 +7,7 @@
  *   nc 127.0.0.1 9999    in several terminals: one thread serves them all
  */
 
+import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
 import { setTimeout } from "node:timers";
 import { getSystemErrorName } from "node:util";
 
@@ -137,6 +138,19 @@ const SO_REUSEADDR = 2;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 
+/** System calls, with what they take: see section 2 of the manual. */
+const sys = {
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  send: cFunction("send", "int", "pointer", "size", "int"),
+  close: cFunction("close", "int"),
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+  recv: cFunction("recv", "int", "pointer", "size", "int"),
+};
+
 /** A `struct sockaddr_in`, with its length. See ip(7). */
 interface SocketAddress extends Memory {
   readonly length: Memory;
@@ -203,53 +217,18 @@ async function runtimeTurn(): Promise<void> {
   lastTurn = performance.now();
 }
 
-const READ = 1;
-const WRITE = 4;
-
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  accept4: cFunction("accept4", "int", "filled", "int"),
-  send: cFunction("send", "int", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  recv: cFunction("recv", "int", "pointer", "size", "int"),
-};
-
 /** What the loop must remember of a client between two events. */
 interface Client {
   readonly fd: number;
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
   unsent: Uint8Array | null;
-  /** Whether the last call returned EAGAIN. */
-}
-
-/** What the loop waits with. */
-interface Selector {
-  register(fd: number, events: number): void;
-  modify(fd: number, events: number): void;
-  unregister(fd: number): void;
 }
 
 /** The clients of a listening socket. */
 class Clients {
-  #listener: number;
-  #selector: Selector;
   #clients = new Map<number, Client>();
-  #peer = socketAddress();
-  #buffer = memory(65_536);
-  #accepts = true;
   #connections = 0;
-
-  constructor(listener: number, selector: Selector) {
-    this.#listener = listener;
-    this.#selector = selector;
-    selector.register(listener, READ);
-  }
 
   get size(): number {
     return this.#clients.size;
@@ -271,69 +250,24 @@ class Clients {
     if (fd < 0) {
       // Out of descriptors. Clients wait in the backlog, until one leaves.
       console.log("error", `accept: ${systemError(fd)}`);
-      if (this.#accepts) this.#selector.unregister(this.#listener);
-      this.#accepts = false;
       return false;
     }
     const id = ++this.#connections;
     console.log(`accept #${id}`, addressText(peer));
     this.#clients.set(fd, { fd, id, unsent: null });
-    this.#selector.register(fd, READ);
     return true;
-  }
-
-  /** Sends back what was received. What the kernel doesn't take is kept. */
-  send(client: Client, buffer: Memory, size: number): void {
-    console.log(`recv #${client.id}`, shown(buffer.bytes.subarray(0, size)));
-    const sent = sys.send(client.fd, buffer, size, 0);
-    if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
-    if (sent > 0) console.log(`send #${client.id}`, sent);
-    if (sent === size) return;
-    client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
-    this.#selector.modify(client.fd, WRITE);
   }
 
   /** Closes a connection, because of the end of the stream (0) or an error. */
   close(client: Client, result: number): void {
     const { fd, id } = client;
-    this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
     console.log(
       `close #${id}`,
       result === 0 ? "by the client" : systemError(result),
     );
-    // Now there is a descriptor for another client.
-    if (!this.#accepts) this.#selector.register(this.#listener, READ);
-    this.#accepts = true;
   }
-}
-
-type CKind = "int" | "size" | "pointer";
-
-type Call = (...values: unknown[]) => number;
-
-/** No address. */
-const NULL = { pointer: null as unknown };
-
-/** Finds a function of the C library. */
-function find(name: string, kinds: CKind[], returns = "int"): Call {
-  const types = { int: "i32", size: "u32", pointer: "pointer" } as const;
-  const parameters = kinds.map((kind) => types[kind]);
-  const result = returns === "int" ? "i32" : "i64";
-  return Deno.dlopen("libc.so.6", { call: { name, parameters, result } })
-    .symbols.call as Call;
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return Deno.UnsafePointer.create(BigInt(address));
-}
-
-/** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
-  const pointer = Deno.UnsafePointer.create(BigInt(address));
-  return Deno.UnsafePointerView.getArrayBuffer(pointer!, size);
 }
 
 /** Bytes for the log: how many, and the first 60 of them as text. */
@@ -361,7 +295,7 @@ let calls = 0, empty = 0;
 
 // create, bind, listen
 const listener = openListener(HOST, PORT, SOCK_STREAM | SOCK_NONBLOCK),
-  clients = new Clients(listener);
+  clients = new Clients();
 heartbeat("calls", 3, report);
 
 async function main(): Promise<void> {
@@ -385,9 +319,8 @@ function handle(client: Client): void {
     return send(client, client.unsent.length);
   }
   const size = counted(sys.recv(client.fd, buffer, SIZE, 0));
-  if (size === -EAGAIN || size > 0 && client.leaving) return;
+  if (size === -EAGAIN) return;
   if (size <= 0) return clients.close(client, size);
-  client.silence = 0;
   console.log(`recv #${client.id}`, shown(buffer.bytes.subarray(0, size)));
   send(client, size);
 }
@@ -402,13 +335,11 @@ function send(client: Client, size: number): void {
   if (sent === -EAGAIN && client.unsent) return;
   if (sent < 0 && sent !== -EAGAIN) return clients.close(client, sent);
   if (sent > 0) {
-    client.silence = 0;
     console.log(`send #${client.id}`, sent);
   }
   client.unsent = sent === size
     ? null
     : buffer.bytes.slice(Math.max(sent, 0), size);
-  if (!client.unsent) clients.answered(client);
 }
 
 /** Counts a call, and passes on what it returned. */

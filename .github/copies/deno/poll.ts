@@ -244,7 +244,6 @@ interface Client {
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
   unsent: Uint8Array | null;
-  /** Whether the last call returned EAGAIN. */
 }
 
 /** What the loop waits with. */
@@ -352,33 +351,6 @@ class Clients {
   }
 }
 
-type CKind = "int" | "size" | "pointer";
-
-type Call = (...values: unknown[]) => number;
-
-/** No address. */
-const NULL = { pointer: null as unknown };
-
-/** Finds a function of the C library. */
-function find(name: string, kinds: CKind[], returns = "int"): Call {
-  const types = { int: "i32", size: "u32", pointer: "pointer" } as const;
-  const parameters = kinds.map((kind) => types[kind]);
-  const result = returns === "int" ? "i32" : "i64";
-  return Deno.dlopen("libc.so.6", { call: { name, parameters, result } })
-    .symbols.call as Call;
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return Deno.UnsafePointer.create(BigInt(address));
-}
-
-/** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
-  const pointer = Deno.UnsafePointer.create(BigInt(address));
-  return Deno.UnsafePointerView.getArrayBuffer(pointer!, size);
-}
-
 /** Bytes for the log: how many, and the first 60 of them as text. */
 function shown(data: Uint8Array): string {
   const text = new TextDecoder().decode(data.subarray(0, 60));
@@ -409,7 +381,7 @@ let watched = 0;
 const listener = openListener(HOST, PORT, SOCK_STREAM | SOCK_NONBLOCK);
 const clients = new Clients(listener, { register, modify, unregister });
 
-async function main(): Promise<void> {
+function main(): void {
   for (;;) {
     const count = sys.poll(list, watched, TIMEOUT);
     if (count > 0) {
@@ -431,7 +403,6 @@ async function main(): Promise<void> {
     }
     // Accept last: a new client can reuse a descriptor closed in this round.
     if (connecting) clients.accept();
-    await clients.turn(count);
   }
 }
 
@@ -452,10 +423,7 @@ function unregister(fd: number): void {
   modify(last, events);
 }
 
-/**
- * A client is ready, or was: readiness is a hint. nonblocking.ts shows what
- * EAGAIN and a half-sent reply need.
- */
+/** A client is ready, or was: readiness is a hint. */
 function handle(client: Client): void {
   if (client.unsent) return clients.flush(client);
   const size = sys.recv(client.fd, buffer, SIZE, 0);
@@ -463,4 +431,4 @@ function handle(client: Client): void {
   else clients.ended(client, size);
 }
 
-await main();
+main();

@@ -21,7 +21,7 @@ export function listenReusePort(hostname: string, port: number): Server {
 
 /** A listening socket. */
 export class Server {
-  #next: Connection | null = null; // tag: layered
+  #next: Connection | null = null; // tag: selector
   #accepted: Connection[] = [];
   #wake = () => {};
   readonly listener: Bun.TCPSocketListener<Connection>;
@@ -83,8 +83,8 @@ export class Connection {
   #reason = "";
   /** Has `recv` or `send` look again. */
   wake = () => {};
-  #received: Uint8Array | null = null; // tag: layered
-  #sent = Promise.resolve(); // tag: layered
+  #received: Uint8Array | null = null; // tag: selector
+  #sent = Promise.resolve(); // tag: selector
 
   constructor(socket: Bun.Socket<Connection>) {
     this.#socket = socket;

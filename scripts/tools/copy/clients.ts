@@ -4,8 +4,7 @@
 import { log, shown } from "./program.ts";
 import * as sys from "./sys.ts";
 
-/** What to wait for, in poll(2) and in epoll(7). */
-export const READ = 1, WRITE = 4;
+export const READ = 1, WRITE = 4; // tag: waits
 
 /** What the loop must remember of a client between two events. */
 export interface Client {
@@ -13,9 +12,7 @@ export interface Client {
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
   unsent: Uint8Array | null;
-  /** Whether the last call returned EAGAIN. */
-  // tag: drained
-  drained: boolean; // tag: drained
+  drained?: boolean; // tag: drained
 }
 
 /** What the loop waits with. */
@@ -27,19 +24,19 @@ export interface Selector {
 
 /** The clients of a listening socket. */
 export class Clients {
-  #listener: number;
-  #selector: Selector;
+  #listener: number; // tag: waits
+  #selector: Selector; // tag: waits
   #clients = new Map<number, Client>();
-  #peer = sys.socketAddress();
-  #buffer = sys.memory(65_536);
-  #accepts = true;
+  #peer = sys.socketAddress(); // tag: waits
+  #buffer = sys.memory(65_536); // tag: waits
+  #accepts = true; // tag: waits
   #connections = 0;
 
-  constructor(listener: number, selector: Selector) {
-    this.#listener = listener;
-    this.#selector = selector;
-    selector.register(listener, READ);
-  }
+  constructor(listener: number, selector: Selector) { // tag: waits
+    this.#listener = listener; // tag: waits
+    this.#selector = selector; // tag: waits
+    selector.register(listener, READ); // tag: waits
+  } // tag: waits
 
   get size(): number {
     return this.#clients.size;
@@ -72,14 +69,14 @@ export class Clients {
     if (fd < 0) {
       // Out of descriptors. Clients wait in the backlog, until one leaves.
       log("error", 0, `accept: ${sys.systemError(fd)}`);
-      if (this.#accepts) this.#selector.unregister(this.#listener);
-      this.#accepts = false;
+      if (this.#accepts) this.#selector.unregister(this.#listener); // tag: waits
+      this.#accepts = false; // tag: waits
       return false;
     }
     const id = ++this.#connections;
     log("accept", id, sys.addressText(peer));
     this.#clients.set(fd, { fd, id, unsent: null });
-    this.#selector.register(fd, READ);
+    this.#selector.register(fd, READ); // tag: waits
     return true;
   }
 
@@ -87,6 +84,7 @@ export class Clients {
   send(client: Client, buffer: sys.Memory, size: number): void {
     log("recv", client.id, shown(buffer.bytes.subarray(0, size)));
     const sent = sys.send(client.fd, buffer, size, 0);
+    client.drained = false; // tag: drained
     if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
     if (sent > 0) log("send", client.id, sent);
     if (sent === size) return;
@@ -100,6 +98,7 @@ export class Clients {
     this.#buffer.bytes.set(unsent);
     const sent = sys.send(client.fd, this.#buffer, unsent.length, 0);
     if (sent < 0) return this.ended(client, sent);
+    client.drained = false; // tag: drained
     log("send", client.id, sent);
     client.unsent = sent < unsent.length ? unsent.subarray(sent) : null;
     if (!client.unsent) this.#selector.modify(client.fd, READ);
@@ -107,18 +106,19 @@ export class Clients {
 
   /** A call returned no bytes: EAGAIN is no error, as readiness is a hint. */
   ended(client: Client, result: number): void {
+    client.drained = true; // tag: drained
     if (result !== -sys.EAGAIN) this.close(client, result);
   }
 
   /** Closes a connection, because of the end of the stream (0) or an error. */
   close(client: Client, result: number): void {
     const { fd, id } = client;
-    this.#selector.unregister(fd);
+    this.#selector.unregister(fd); // tag: waits
     this.#clients.delete(fd);
     sys.close(fd);
     log("close", id, result === 0 ? "by the client" : sys.systemError(result));
-    // Now there is a descriptor for another client.
-    if (!this.#accepts) this.#selector.register(this.#listener, READ);
-    this.#accepts = true;
+    // Now there is a descriptor for another client. // tag: waits
+    if (!this.#accepts) this.#selector.register(this.#listener, READ); // tag: waits
+    this.#accepts = true; // tag: waits
   }
 }

@@ -14,7 +14,7 @@ export function listen(hostname: string, port: number): Server {
 
 /** A listening socket. */
 export class Server {
-  #next: Connection | null = null; // tag: layered
+  #next: Connection | null = null; // tag: selector
   #listener: Deno.TcpListener;
 
   constructor(listener: Deno.TcpListener) {
@@ -59,8 +59,8 @@ export class Connection {
   #buffer = new Uint8Array(16_384);
   /** Why it ended. */
   #reason = "";
-  #received: Uint8Array | null = null; // tag: layered
-  #sent = Promise.resolve(); // tag: layered
+  #received: Uint8Array | null = null; // tag: selector
+  #sent = Promise.resolve(); // tag: selector
 
   constructor(conn: Deno.TcpConn) {
     this.#conn = conn;

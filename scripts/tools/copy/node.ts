@@ -31,7 +31,7 @@ export async function listenReusePort(
 
 /** A listening socket. */
 export class Server {
-  #next: Connection | null = null; // tag: layered
+  #next: Connection | null = null; // tag: selector
   #listener: net.Server;
   #accepted: Connection[] = [];
   #wake = () => {};
@@ -84,8 +84,8 @@ export class Connection {
   #chunks: AsyncIterator<Uint8Array>;
   /** Why it ended. */
   #reason = "";
-  #received: Uint8Array | null = null; // tag: layered
-  #sent = Promise.resolve(); // tag: layered
+  #received: Uint8Array | null = null; // tag: selector
+  #sent = Promise.resolve(); // tag: selector
 
   constructor(socket: net.Socket) {
     this.#socket = socket;
