@@ -11,13 +11,10 @@
  *
  *   deno run -A scripts/tasks.ts      or: bun scripts/tasks.ts      or: node scripts/tasks.ts
  *   nc 127.0.0.1 9999                 in two other terminals: both are served at once
- *
- * To copy it into an article: deno run -A scripts/standalone.ts tasks
  */
 
-import { burn, cannotListen, heartbeat, list, log, messages, parseOptions, ready } from "./shim/program.ts";
-import { serverOptions, work } from "./shim/program.ts";
-import { type Connection, listen } from "./shim/shim.ts";
+import { burn, heartbeat, messages, parseOptions, serverOptions, work } from "./shim/program.ts";
+import { type Connection, listen, waiting } from "./shim/shim.ts";
 
 const options = parseOptions(
   "A task per connection: an async function for every client, all on one thread.",
@@ -25,49 +22,22 @@ const options = parseOptions(
   { ...serverOptions, ...messages, ...work },
 );
 
-/** What each task awaits. */
-const tasks = new Set<{ id: number; awaits: string }>();
-
 async function main(): Promise<void> {
   // create, bind, listen
-  const server = await listen(options).catch(cannotListen);
-  ready(options.host, server.port);
-  heartbeat("tasks", 5, () => [list([...tasks].map(({ id, awaits }) => `#${id} awaits ${awaits}`))]);
-
-  for (;;) {
-    const connection = await server.accept();
-    // Not awaited: this starts the task, and the loop goes back to accept.
-    serve(connection);
-  }
+  const server = await listen(options);
+  heartbeat("tasks", 5, waiting);
+  // Not awaited: each call starts a task, and the loop goes back to accept.
+  for (;;) serve(await server.accept());
 }
 
-/** The task, which never throws: an error ends this connection and no other. */
 async function serve(connection: Connection): Promise<void> {
-  const { id } = connection, task = { id, awaits: "recv" };
-  log("accept", id, connection.peer);
-  tasks.add(task);
-  let reason: unknown = `after ${options.messages} messages`;
-  try {
-    for (let count = 0; count < options.messages; count++) {
-      const data = await connection.recv();
-      if (data.length === 0) {
-        reason = "by the client";
-        break;
-      }
-      log("recv", id, data.length, data);
-      burn(id, options.work, data);
-      task.awaits = "send";
-      const sending = connection.send(data);
-      log("send", id, data.length);
-      await sending;
-      task.awaits = "recv";
-    }
-  } catch (error) {
-    reason = error;
+  for (;;) {
+    const data = await connection.recv();
+    if (data.length === 0) break;
+    burn(connection.id, options.work, data);
+    await connection.send(data);
   }
-  tasks.delete(task);
   connection.close();
-  log("close", id, reason);
 }
 
 await main();

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+/** Threads with an event loop each: how they are started, told to listen, counted and stopped. */
+
+import { setTimeout } from "node:timers/promises";
+import { parentPort, type Worker } from "node:worker_threads";
+import { closeAll } from "./connections.ts";
+import { onStop } from "./end.ts";
+import { errorCode } from "./log.ts";
+import { ACCEPTED, MESSAGES, OPEN, type ThreadSettings, threadSettings } from "./runtime.ts";
+import type { Server } from "./socket.ts";
+import { keepWorker, onPost, post } from "./worker.ts";
+
+/** What a loop's thread is told when it starts. */
+interface LoopSettings extends ThreadSettings {
+  port: number;
+}
+
+/** What a loop says: it listens, or why it can't. */
+type Answer = { code: string; message: string } | null;
+
+/** The loops of a process. Each runs `script`, a module's `import.meta.url`; those that die are replaced. */
+export class Loops {
+  #script: string;
+  #port: number;
+  #loops = new Map<Worker, LoopSettings>();
+  #started = 0;
+  #listening = false;
+  #answered = new Map<Worker, (answer: Answer) => void>();
+
+  constructor(script: string, port: number) {
+    this.#script = script;
+    this.#port = port;
+    onStop(() => this.#stop());
+  }
+
+  /** Starts one more, and waits until it runs. Throws if it can't be had. */
+  start(): Promise<void> {
+    const settings = () => {
+      const tally = new Int32Array(new SharedArrayBuffer(12));
+      return { ...threadSettings(`loop-${++this.#started}`), port: this.#port, tally };
+    };
+    return keepWorker(this.#script, settings, (worker, data) => {
+      this.#loops.set(worker, data);
+      onPost(worker, (answer: Answer | "stopped") => {
+        if (answer === "stopped") this.#loops.delete(worker);
+        else this.#answered.get(worker)?.(answer);
+      });
+      if (this.#listening) post(worker, "listen");
+      return () => this.#loops.delete(worker);
+    });
+  }
+
+  /** Has all of them listen, and waits until they do. Throws why one can't. */
+  async listen(): Promise<void> {
+    this.#listening = true;
+    await Promise.all([...this.#loops.keys()].map(async (worker) => {
+      const answer = new Promise<Answer>((resolve) => this.#answered.set(worker, resolve));
+      post(worker, "listen");
+      const failure = await answer;
+      if (failure) throw failure;
+    }));
+  }
+
+  /** What each has counted. */
+  counts(): string[] {
+    return [...this.#loops.values()].map(({ name, tally }) =>
+      `${name} accepted ${tally![ACCEPTED]}, open ${tally![OPEN]}, messages ${tally![MESSAGES]}`
+    );
+  }
+
+  async #stop(): Promise<void> {
+    for (const worker of this.#loops.keys()) post(worker, "stop");
+    for (let i = 0; i < 30 && this.#loops.size > 0; i++) await setTimeout(20);
+  }
+}
+
+/** In the thread: waits until it is to listen, and says how that went. */
+export async function listenAsLoop(bind: () => Promise<Server>): Promise<Server> {
+  const told = new Promise<void>((resolve) => {
+    onPost(parentPort!, (what) => {
+      if (what === "stop") closeAll().then(() => post(parentPort!, "stopped"));
+      else resolve();
+    });
+  });
+  post(parentPort!, "ready");
+  await told;
+  try {
+    const server = await bind();
+    post(parentPort!, null);
+    return server;
+  } catch (error) {
+    post(parentPort!, { code: errorCode(error), message: (error as Error).message });
+    // The main thread ends the process.
+    return new Promise(() => {});
+  }
+}
