@@ -20,16 +20,14 @@
  *
  *   deno run -A scripts/offload.ts --work 2000   or: bun scripts/offload.ts ...   or: node scripts/offload.ts ...
  *   nc 127.0.0.1 9999                            in several terminals: say hello in some, light in another
- *
- * To copy it into an article: deno run -A scripts/standalone.ts offload
  */
 
 import { availableParallelism } from "node:os";
-import { isMainThread, parentPort, Worker } from "node:worker_threads";
-import { burn, cannotListen, fail, heartbeat, isLight, list, log, messages, onStop } from "./shim/program.ts";
-import { parseOptions, ready, serverOptions, threadSettings, work } from "./shim/program.ts";
+import { isMainThread, parentPort, type Worker } from "node:worker_threads";
+import { burn, fail, heartbeat, isLight, list, log, logInLine, messages, onStop } from "./shim/program.ts";
+import { parseOptions, serverOptions, threadSettings, waited, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
-import { keepWorker } from "./shim/worker.ts";
+import { keepWorker, onPost, post } from "./shim/worker.ts";
 
 const options = parseOptions(
   "An event loop for the clients, and threads that compute for it. Each message goes to a thread, but one that begins \
@@ -48,162 +46,120 @@ with `light`, which the loop answers at once.",
 interface Job {
   readonly connection: Connection;
   readonly data: Uint8Array<ArrayBuffer>;
-  readonly since: number;
-  readonly waits: boolean;
-  /** Resolves when it is in the queue, or at a worker: until then there was no room. */
-  readonly place: PromiseWithResolvers<void>;
-  /** Resolves when a worker has computed the reply; rejects if that one has died. */
-  readonly reply: PromiseWithResolvers<Uint8Array>;
+  /** Resolves when it has room in the queue. */
+  readonly room: PromiseWithResolvers<void>;
+  /** Resolves when a worker has computed the reply: to nothing if no one waits for that any more. */
+  readonly reply: PromiseWithResolvers<Uint8Array | void>;
 }
 
-/** A thread, as the loop sees it. */
+/** A thread, as the loop sees it, with what it computes; `null` if it is free. */
 interface Computer {
   readonly name: string;
   readonly worker: Worker;
-  /** What it computes; `null` if it is free. */
   job: Job | null;
 }
 
 const computers = new Set<Computer>();
 /** The jobs that no worker has taken yet. Those that have no room in the queue stand behind it, one for a client. */
-let queue: Job[] = [];
-let started = 0;
+let queue: Job[] = [], started = 0;
 
 /** The main thread: the loop. It never computes. */
 async function main(): Promise<void> {
-  for (let i = 0; i < options.workers; i++) {
+  while (started < options.workers) {
     await start().catch((error) => fail(`cannot start thread ${started} of ${options.workers}`, error));
   }
-
   // create, bind, listen
-  const server = await listen(options).catch(cannotListen);
-  ready(options.host, server.port);
+  const server = await listen(options);
   heartbeat("workers", 3, () => [`${list([...computers].map(doing))}; ${queue.length} in line`]);
-  setInterval(excuse, 1000);
-  onStop(() => jobs().forEach((job) => drop(job, new Error("the server stops"))));
-
-  for (;;) {
-    const connection = await server.accept();
-    // Not awaited: this starts the task, and the loop goes back to accept.
-    serve(connection);
-  }
+  onStop(() => drop(() => true));
+  // Not awaited: each call starts a task, and the loop goes back to accept.
+  for (;;) serve(await server.accept());
 }
 
-/** The task, which never throws: an error ends this connection and no other. */
+/** The task: it receives messages, and has replies sent in their order. */
 async function serve(connection: Connection): Promise<void> {
-  const { id } = connection;
-  log("accept", id, connection.peer);
-  /** The latest replies, which may be waiting for each other. */
-  const replies: Promise<void>[] = [];
-  let reason: unknown = `after ${options.messages} messages`;
-  try {
-    for (let count = 0; count < options.messages; count++) {
-      const data = await connection.recv();
-      if (data.length === 0) {
-        reason = "by the client";
-        break;
-      }
-      log("recv", id, data.length, data);
-      // A copy: this one is valid until the next recv only.
-      const { place, reply } = compute(connection, new Uint8Array(data));
-      const sent = send(connection, reply.promise, replies.at(-1));
-      // Whatever is wrong with it, recv will say.
-      sent.catch((error) => connection.abort(error));
-      replies.push(sent);
-      await place.promise;
-      // It would be no use to have more of them on their way than there are threads.
-      if (replies.length > options.workers) await replies.shift();
-    }
-    await replies.at(-1);
-  } catch (error) {
-    reason = error;
+  const replies = [Promise.resolve()];
+  let computing = 0;
+  // A client is not silent while it waits for a reply.
+  connection.excused = () => computing > 0;
+  for (;;) {
+    const data = await connection.recv();
+    if (data.length === 0) break;
+    computing++;
+    // A copy: this one is valid until the next recv only.
+    const { room, reply } = compute(connection, new Uint8Array(data));
+    reply.promise.then(() => computing--);
+    replies.push(send(connection, reply.promise, replies.at(-1)!));
+    await room.promise;
+    // It would be no use to have more of them on their way than there are threads.
+    if (replies.length > options.workers) await replies.shift();
   }
-  // No one waits for these any more.
-  for (const job of jobs()) if (job.connection === connection) drop(job, new Error("the connection is closed"));
-  queue = queue.filter((job) => job.connection !== connection);
-  handOut();
+  if (connection.isBroken) drop((job) => job.connection === connection);
+  await replies.at(-1);
   connection.close();
-  log("close", id, reason);
 }
 
 /** Sends a reply once it is there, and the one before is sent. */
-async function send(connection: Connection, reply: Promise<Uint8Array>, before?: Promise<void>): Promise<void> {
+async function send(connection: Connection, reply: Promise<Uint8Array | void>, before: Promise<void>): Promise<void> {
   const [data] = await Promise.all([reply, before]);
-  const sending = connection.send(data);
-  log("send", connection.id, data.length);
-  await sending;
+  if (data) await connection.send(data);
 }
-
-// ---------------------------------------------------------------- the queue towards the workers
 
 /** Has a message computed by a worker, unless it is light: then the reply is there at once. */
 function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
-  const waits = ![...computers].some(({ job }) => job === null), since = performance.now();
-  const job = {
-    connection,
-    data,
-    since,
-    waits,
-    place: Promise.withResolvers<void>(),
-    reply: Promise.withResolvers<Uint8Array>(),
-  };
+  const job: Job = { connection, data, room: Promise.withResolvers(), reply: Promise.withResolvers() };
   if (isLight(data)) {
-    job.place.resolve();
+    job.room.resolve();
     job.reply.resolve(data);
     return job;
   }
   queue.push(job);
-  const room = queue.length > options.queue ? `; not read from while more than ${options.queue} are` : "";
-  if (waits) log("queue", connection.id, `no worker is free, ${queue.length} in line${room}`);
+  if ([...computers].every((computer) => computer.job)) {
+    const full = queue.length > options.queue ? `; not read from while more than ${options.queue} are` : "";
+    logInLine("queue", connection.id, `no worker is free, ${queue.length} in line${full}`, job);
+  }
   handOut();
   return job;
 }
 
-/** Whichever job is first in line gets a worker, as long as there are both. Then others have room in the queue. */
+/** The first job in line gets a worker, as long as there are both. Then others have room in the queue. */
 function handOut(): void {
   for (const computer of computers) {
     if (computer.job || queue.length === 0) continue;
-    const job = computer.job = queue.shift()!, { connection: { id }, data, since, waits, place } = job;
-    const waited = `after ${(performance.now() - since).toFixed(1)} ms in line, ${queue.length} wait now`;
-    log("offload", id, computer.name, ...waits ? [waited] : []);
+    const job = computer.job = queue.shift()!, { connection: { id }, data } = job;
+    log("offload", id, computer.name, ...waited(job, queue.length));
     // The buffer, which is moved: of an array a runtime may look at every element.
-    computer.worker.postMessage({ id, buffer: data.buffer }, [data.buffer]);
-    place.resolve();
+    post(computer.worker, { id, buffer: data.buffer }, [data.buffer]);
+    job.room.resolve();
   }
-  for (const job of queue.slice(0, options.queue)) job.place.resolve();
+  for (const job of queue.slice(0, options.queue)) job.room.resolve();
 }
 
-/** All that have no reply yet. */
-function jobs(): Job[] {
-  return [...[...computers].flatMap(({ job }) => job ?? []), ...queue];
+/** No one waits for the replies of these jobs any more. */
+function drop(which: (job: Job) => boolean): void {
+  for (const job of [...queue, ...[...computers].flatMap(({ job }) => job ?? [])].filter(which)) {
+    job.room.resolve();
+    job.reply.resolve();
+  }
+  queue = queue.filter((job) => !which(job));
+  handOut();
 }
-
-function drop({ place, reply }: Job, why: Error): void {
-  place.reject(why);
-  reply.reject(why);
-}
-
-/** A client is not silent while it waits for a reply. */
-function excuse(): void {
-  for (const { connection } of jobs()) connection.silence = 0;
-}
-
-// ---------------------------------------------------------------- the workers
 
 /** Starts a worker, and waits until it runs. When it dies there will be another in its place. */
 function start(): Promise<void> {
   return keepWorker(import.meta.url, () => threadSettings(`w-${++started}`), (worker, { name }) => {
     const computer: Computer = { name, worker, job: null };
     computers.add(computer);
-    worker.on("message", (buffer: ArrayBuffer) => {
-      computer.job!.reply.resolve(new Uint8Array(buffer));
+    onPost(worker, (buffer: ArrayBuffer) => {
+      computer.job?.reply.resolve(new Uint8Array(buffer));
       computer.job = null;
       handOut();
     });
     handOut();
     return () => {
       computers.delete(computer);
-      if (computer.job) drop(computer.job, new Error("its worker died"));
+      computer.job?.connection.abort("its worker died");
+      computer.job?.reply.resolve();
     };
   });
 }
@@ -214,11 +170,11 @@ function doing({ name, job }: Computer): string {
 
 /** The thread: computes one message after the other. */
 function worker(): void {
-  parentPort!.on("message", ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
+  onPost(parentPort!, ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
     burn(id, options.work, new Uint8Array(buffer));
-    parentPort!.postMessage(buffer, [buffer]);
+    post(parentPort!, buffer, [buffer]);
   });
-  parentPort!.postMessage("ready");
+  post(parentPort!, "ready");
 }
 
 // Each thread runs this same file.

@@ -7,11 +7,10 @@ import { copy } from "./twins.ts";
 
 /** Of a message that begins with `!` a thread dies; in offload.ts, of any that is computed. */
 const mortal = {
-  file: "shim/program.ts",
-  from: "  const time = (started",
-  to:
-    '  if (threadName !== "main" && (event === "work" || (details[1] as Uint8Array)?.[0] === 33)) process.exit(7);\n' +
-    "  const time = (started",
+  file: "shim/log.ts",
+  from: "  const shown = ",
+  to: '  if (self.name !== "main" && (event === "work" || (details[1] as Uint8Array)?.[0] === 33)) process.exit(7);\n' +
+    "  const shown = ",
 };
 
 const one = ["--workers", "1"];

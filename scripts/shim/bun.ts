@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: MIT
-/** Sockets under Bun, which calls back when something happens: stream.ts keeps what it has said. */
+/** Sockets under Bun, which calls back when something happens. */
 
+import { open } from "./connections.ts";
 import { outOfDescriptors } from "./descriptors.ts";
-import { log, open } from "./program.ts";
-import type { Address } from "./socket.ts";
-import { Listener, Stream } from "./stream.ts";
+import { log } from "./log.ts";
+import * as socket from "./socket.ts";
+
+type Where = { hostname: string; port: number; reusePort?: boolean };
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
-export function listen({ host, port }: Address): Promise<Server> {
+export function bind({ host, port }: socket.Address): Promise<Server> {
   return Promise.try(() => new Server({ hostname: host, port }));
 }
 
-/** As `listen`, for several sockets that share a port. */
-export function listenReusePort({ host, port }: Address): Promise<Server> {
+/** As `bind`, for several sockets that share a port. */
+export function bindReusePort({ host, port }: socket.Address): Promise<Server> {
   return Promise.try(() => new Server({ hostname: host, port, reusePort: true }));
 }
 
 /** Connects to a server: socket(2) and connect(2). */
-export async function connect({ host, port }: Address): Promise<Connection> {
+export async function connect({ host, port }: socket.Address): Promise<Connection> {
   const handlers = handlersFor((socket) => socket.data = new Connection(socket));
   return (await Bun.connect<Connection>({ hostname: host, port, allowHalfOpen: true, socket: handlers })).data;
 }
@@ -27,20 +29,20 @@ function handlersFor(opened: (socket: Bun.Socket<Connection>) => void): Bun.Sock
   return {
     open: opened,
     data: (socket, data) => socket.data.arrived(data),
-    drain: (socket) => socket.data.drained(),
+    drain: (socket) => socket.data.flush(),
     end: (socket) => socket.data.finished(),
-    error: (socket, error) => socket.data.abort(error),
+    error: (socket, error) => socket.data.fail(error),
     close: (socket, error) => socket.data.gone(error),
   };
 }
 
 /** A listening socket. */
-export class Server extends Listener<Connection> {
+class Server extends socket.Server {
   readonly port: number;
   #listener: Bun.TCPSocketListener<Connection>;
 
   /** Bun's types don't know `reusePort`. */
-  constructor(where: { hostname: string; port: number; reusePort?: boolean }) {
+  constructor(where: Where) {
     super();
     const handlers = handlersFor((socket) => {
       socket.data = new Connection(socket);
@@ -67,28 +69,51 @@ function turnsAway(socket: Bun.Socket<Connection>): boolean {
 }
 
 /** A connected socket. */
-export class Connection extends Stream<Bun.Socket<Connection>> {
+class Connection extends socket.Connection {
+  #socket: Bun.Socket<Connection>;
+  #unsent = new Uint8Array(0);
+
+  constructor(socket: Bun.Socket<Connection>) {
+    super(socket.remoteAddress, socket.remotePort);
+    this.#socket = socket;
+  }
+
   /** The socket is closed. Bun doesn't always say why: without an end of the stream, the client has reset it. */
   gone(error?: Error): void {
-    if (!error && this.ended && !this.blocked) return;
-    this.abort(error ?? Object.assign(new Error("reset by the client"), { code: "ECONNRESET" }));
-    this.ended = true;
+    if (!error && this.ended && !this.sending) return;
+    this.fail(error ?? Object.assign(new Error("reset by the client"), { code: "ECONNRESET" }));
   }
 
   /** What it doesn't take, Bun doesn't keep. If the client has reset the connection, a write may be all that tells. */
-  protected write(data: Uint8Array): number {
-    const sent = this.socket.write(data);
-    this.blocked = sent < data.length;
+  protected put(data: Uint8Array<ArrayBuffer>): boolean {
+    const sent = this.#socket.write(data);
     if (sent < 0) this.gone();
-    return sent;
+    else if (sent < data.length) {
+      this.sending = true;
+      this.#unsent = data.subarray(sent);
+    } else if (this.sending) this.drained();
+    return sent >= data.length;
+  }
+
+  /** The kernel takes bytes again. */
+  flush(): void {
+    if (this.sending && !this.failed) this.put(this.#unsent);
+  }
+
+  protected override pause(): void {
+    this.#socket.pause();
+  }
+
+  protected override resume(): void {
+    this.#socket.resume();
   }
 
   protected shutdown(): void {
-    this.socket.resume();
-    this.socket.shutdown();
+    this.#socket.resume();
+    this.#socket.shutdown();
   }
 
   protected destroy(): void {
-    this.socket.end();
+    this.#socket.end();
   }
 }

@@ -2,38 +2,44 @@
 /** Sockets under Deno, whose calls can be awaited. */
 
 import { setTimeout } from "node:timers";
-import { errorCode, log } from "./program.ts";
-import { type Address, type Failed, Socket } from "./socket.ts";
+import { errorCode, log } from "./log.ts";
+import * as socket from "./socket.ts";
 
 /** `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not. */
-export { listenReusePort } from "./node.ts";
+export { bindReusePort } from "./node.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
-export async function listen({ host, port }: Address): Promise<Server> {
+export async function bind({ host, port }: socket.Address): Promise<Server> {
   return new Server(await Deno.listen({ hostname: host, port }));
 }
 
 /** Connects to a server: socket(2) and connect(2). */
-export async function connect({ host, port }: Address): Promise<Connection> {
+export async function connect({ host, port }: socket.Address): Promise<Connection> {
   return new Connection(await Deno.connect({ hostname: host, port }));
 }
 
 /** A listening socket. */
-export class Server {
+class Server extends socket.Server {
   readonly port: number;
   #listener: Deno.TcpListener;
+  #looking = false;
 
   constructor(listener: Deno.TcpListener) {
+    super();
     this.#listener = listener;
     this.port = listener.addr.port;
   }
 
-  /** Waits for the next connection. An accept that fails costs that one connection. */
-  async accept(): Promise<Connection> {
-    for (;;) {
+  protected override async look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    while (this.#looking) {
       try {
-        return new Connection(await this.#listener.accept());
+        const conn = await this.#listener.accept();
+        this.#looking = false;
+        this.accepted(new Connection(conn));
       } catch (error) {
+        if (!this.#looking) return;
         log("error", 0, "accept:", error);
         // A client that has reset its connection is gone. Out of descriptors, the next call would fail just as fast.
         if (errorCode(error) !== "ENOTCONN") await new Promise((resolve) => setTimeout(resolve, 100));
@@ -41,15 +47,17 @@ export class Server {
     }
   }
 
-  close(): void {
+  protected stop(): void {
+    this.#looking = false;
     this.#listener.close();
   }
 }
 
 /** A connected socket. */
-export class Connection extends Socket {
+class Connection extends socket.Connection {
   #conn: Deno.TcpConn;
   #buffer = new Uint8Array(16_384);
+  #receiving = false;
 
   constructor(conn: Deno.TcpConn) {
     super(conn.remoteAddr.hostname, conn.remoteAddr.port);
@@ -61,28 +69,26 @@ export class Connection extends Socket {
     }
   }
 
-  recvThen(received: (data: Uint8Array) => void, failed: Failed): void {
-    this.silence = 0;
+  /** Not while a message is on its way: it may be in the buffer. */
+  protected override look(): void {
+    if (this.#receiving || this.sending || this.ended) return;
+    this.#receiving = true;
     this.#conn.read(this.#buffer).then((length) => {
-      this.silence = 0;
-      this.ended = length === null;
-      received(this.#buffer.subarray(0, length ?? 0));
-    }, (error) => failed(this.abort(error)));
+      this.#receiving = false;
+      if (length === null) this.finished();
+      else this.arrived(this.#buffer.subarray(0, length));
+    }, (error) => this.fail(error));
   }
 
-  /** One write may take only a part of it. */
-  sendThen(data: Uint8Array, sent: () => void, failed: Failed): void {
+  /** One write may take only a part of it. The caller may go on, as there is nothing to receive until that is done. */
+  protected put(data: Uint8Array): boolean {
+    this.sending = true;
     this.#conn.write(data).then((length) => {
-      this.silence = 0;
-      if (length < data.length) this.sendThen(data.subarray(length), sent, failed);
-      else sent();
-    }, (error) => failed(this.abort(error)));
-  }
-
-  abort(why: unknown): unknown {
-    // Ends a read and a write that are going on.
-    this.destroy();
-    return this.failure ??= why;
+      if (length < data.length) return void this.put(data.subarray(length));
+      this.drained();
+      if (this.onReadable) this.look();
+    }, (error) => this.fail(error));
+    return true;
   }
 
   protected async shutdown(): Promise<void> {

@@ -1,55 +1,96 @@
 // SPDX-License-Identifier: MIT
-/** Event loops in threads of their own, as reactors.ts has them: what is told to each, and how they start and stop. */
+/** Threads with an event loop each: how they are started, told to listen, counted and stopped. */
 
-import { setTimeout as sleep } from "node:timers/promises";
-import { fail, log, onStop, type ThreadSettings, threadSettings } from "./program.ts";
-import * as sys from "./sys.ts";
-import { keepWorker } from "./worker.ts";
+import { setTimeout } from "node:timers/promises";
+import { parentPort, type Worker } from "node:worker_threads";
+import { closeAll } from "./connections.ts";
+import { onStop } from "./end.ts";
+import { errorCode } from "./log.ts";
+import { ACCEPTED, MESSAGES, OPEN, type ThreadSettings, threadSettings } from "./runtime.ts";
+import type { Server } from "./socket.ts";
+import { keepWorker, onPost, post } from "./worker.ts";
 
-/** What is counted of a loop: clients that it was given, and has at present; messages that it has sent back. */
-export const GIVEN = 0, OPEN = 1, MESSAGES = 2;
-
-/** What a loop's thread finds in its workerData. */
-export interface Loop extends ThreadSettings {
-  /** The epoll set that it waits for. It belongs to the process, and outlives the thread. */
-  epoll: number;
-  /** Found in the set, this descriptor is the sign to stop. */
-  stop: number;
-  /** Counts in memory that all threads see. */
-  counts: Int32Array;
+/** What a loop's thread is told when it starts. */
+interface LoopSettings extends ThreadSettings {
+  port: number;
 }
 
-/**
- * Starts so many threads that run `script` (a module's `import.meta.url`), named loop-1 and so on. Each has to post a
- * message when it waits for events. A thread that dies is replaced, and its clients are closed. When the server stops,
- * the loops get the sign, and the time to close their clients. Ends the process if there are no threads to be had.
- */
-export async function startLoops(script: string, count: number): Promise<Loop[]> {
-  // A counter that is 1 is always readable.
-  const loops: Loop[] = [], stop = sys.must(sys.eventfd(1, 0));
-  // One after the other: a runtime may not like to load the C library in several threads at once.
-  for (let i = 1; i <= count; i++) {
-    const name = `loop-${i}`, counts = new Int32Array(new SharedArrayBuffer(12));
-    try {
-      const loop = { ...threadSettings(name), epoll: sys.must(sys.epoll_create1(0)), stop, counts };
-      await keepWorker(script, () => loop, () => () => closeClients(loop));
-      loops.push(loop);
-    } catch (error) {
-      fail(`cannot start ${name}`, error);
-    }
+/** What a loop says: it listens, or why it can't. */
+type Answer = { code: string; message: string } | null;
+
+/** The loops of a process. Each runs `script`, a module's `import.meta.url`; those that die are replaced. */
+export class Loops {
+  #script: string;
+  #port: number;
+  #loops = new Map<Worker, LoopSettings>();
+  #started = 0;
+  #listening = false;
+  #answered = new Map<Worker, (answer: Answer) => void>();
+
+  constructor(script: string, port: number) {
+    this.#script = script;
+    this.#port = port;
+    onStop(() => this.#stop());
   }
-  onStop(async () => {
-    for (const { epoll } of loops) sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, stop, sys.epollEvent(sys.EPOLLIN, stop));
-    for (let i = 0; i < 25 && loops.some(({ counts }) => Atomics.load(counts, OPEN) > 0); i++) await sleep(20);
-  });
-  return loops;
+
+  /** Starts one more, and waits until it runs. Throws if it can't be had. */
+  start(): Promise<void> {
+    const settings = () => {
+      const tally = new Int32Array(new SharedArrayBuffer(12));
+      return { ...threadSettings(`loop-${++this.#started}`), port: this.#port, tally };
+    };
+    return keepWorker(this.#script, settings, (worker, data) => {
+      this.#loops.set(worker, data);
+      onPost(worker, (answer: Answer | "stopped") => {
+        if (answer === "stopped") this.#loops.delete(worker);
+        else this.#answered.get(worker)?.(answer);
+      });
+      if (this.#listening) post(worker, "listen");
+      return () => this.#loops.delete(worker);
+    });
+  }
+
+  /** Has all of them listen, and waits until they do. Throws why one can't. */
+  async listen(): Promise<void> {
+    this.#listening = true;
+    await Promise.all([...this.#loops.keys()].map(async (worker) => {
+      const answer = new Promise<Answer>((resolve) => this.#answered.set(worker, resolve));
+      post(worker, "listen");
+      const failure = await answer;
+      if (failure) throw failure;
+    }));
+  }
+
+  /** What each has counted. */
+  counts(): string[] {
+    return [...this.#loops.values()].map(({ name, tally }) =>
+      `${name} accepted ${tally![ACCEPTED]}, open ${tally![OPEN]}, messages ${tally![MESSAGES]}`
+    );
+  }
+
+  async #stop(): Promise<void> {
+    for (const worker of this.#loops.keys()) post(worker, "stop");
+    for (let i = 0; i < 30 && this.#loops.size > 0; i++) await setTimeout(20);
+  }
 }
 
-/** Closes the clients of a thread that has died. Its epoll set says which these are. */
-function closeClients({ epoll, counts }: Loop): void {
-  for (const { fd, number } of sys.registered(epoll)) {
-    sys.close(fd);
-    Atomics.sub(counts, OPEN, 1);
-    log("close", number, "its thread has died");
+/** In the thread: waits until it is to listen, and says how that went. */
+export async function listenAsLoop(bind: () => Promise<Server>): Promise<Server> {
+  const told = new Promise<void>((resolve) => {
+    onPost(parentPort!, (what) => {
+      if (what === "stop") closeAll().then(() => post(parentPort!, "stopped"));
+      else resolve();
+    });
+  });
+  post(parentPort!, "ready");
+  await told;
+  try {
+    const server = await bind();
+    post(parentPort!, null);
+    return server;
+  } catch (error) {
+    post(parentPort!, { code: errorCode(error), message: (error as Error).message });
+    // The main thread ends the process.
+    return new Promise(() => {});
   }
 }

@@ -1,37 +1,36 @@
 // SPDX-License-Identifier: MIT
-/** Sockets under Node, which emits an event when something happens: stream.ts keeps what it has said. */
+/** Sockets under Node, which emits an event when something happens. */
 
 import { once } from "node:events";
 import * as net from "node:net";
-import { log } from "./program.ts";
 import { outOfDescriptors } from "./descriptors.ts";
-import type { Address } from "./socket.ts";
-import { Listener, Stream } from "./stream.ts";
+import { log } from "./log.ts";
+import * as socket from "./socket.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
-export async function listen({ host, port }: Address, reusePort = false): Promise<Server> {
+export async function bind({ host, port }: socket.Address, reusePort = false): Promise<Server> {
   // With allowHalfOpen, the client's end of stream does not close the socket: there may be replies to be sent.
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
   await once(listener.listen({ host, port, reusePort }), "listening");
   return new Server(listener);
 }
 
-/** As `listen`, for several sockets that share a port. */
-export async function listenReusePort(address: Address): Promise<Server> {
-  const server = await listen(address, true);
+/** As `bind`, for several sockets that share a port. */
+export async function bindReusePort(address: socket.Address): Promise<Server> {
+  const server = await bind(address, true);
   server.watchDescriptors(address.host);
   return server;
 }
 
 /** Connects to a server: socket(2) and connect(2). */
-export async function connect({ host, port }: Address): Promise<Connection> {
+export async function connect({ host, port }: socket.Address): Promise<Connection> {
   const socket = net.connect({ host, port, allowHalfOpen: true, noDelay: true });
   await once(socket, "connect");
   return new Connection(socket);
 }
 
 /** A listening socket. */
-export class Server extends Listener<Connection> {
+class Server extends socket.Server {
   readonly port: number;
   #listener: net.Server;
   #watch: ReturnType<typeof setInterval> | undefined;
@@ -68,28 +67,40 @@ export class Server extends Listener<Connection> {
 }
 
 /** A connected socket. */
-export class Connection extends Stream<net.Socket> {
+class Connection extends socket.Connection {
+  #socket: net.Socket;
+
   constructor(socket: net.Socket) {
-    super(socket);
+    super(socket.remoteAddress, socket.remotePort);
+    this.#socket = socket;
     socket.on("data", (data: Uint8Array) => this.arrived(data));
     socket.on("end", () => this.finished());
-    socket.on("error", (error) => this.abort(error));
+    socket.on("error", (error) => this.fail(error));
   }
 
   /** The runtime takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone. */
-  protected write(data: Uint8Array): number {
-    this.socket.write(data);
-    this.blocked = this.socket.writableLength > 0;
-    if (this.blocked) this.socket.write("", (error) => error ? this.abort(error) : this.drained());
-    return data.length;
+  protected put(data: Uint8Array): boolean {
+    this.#socket.write(data);
+    if (this.#socket.writableLength === 0) return true;
+    this.sending = true;
+    this.#socket.write("", (error) => error ? this.fail(error) : this.drained());
+    return false;
+  }
+
+  protected override pause(): void {
+    this.#socket.pause();
+  }
+
+  protected override resume(): void {
+    this.#socket.resume();
   }
 
   protected shutdown(): void {
-    this.socket.resume();
-    this.socket.end();
+    this.#socket.resume();
+    this.#socket.end();
   }
 
   protected destroy(): void {
-    this.socket.destroy();
+    this.#socket.destroy();
   }
 }

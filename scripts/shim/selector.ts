@@ -8,23 +8,23 @@
  */
 
 import { setImmediate } from "node:timers";
+import type { Source } from "./socket.ts";
 
-/** What can be waited for. */
-interface Source {
-  ready(): boolean;
-  onReady: () => void;
-}
+/** What to wait for: bytes or a client, and room for bytes. */
+export const READ = 1, WRITE = 4;
 
-/** A source that is watched; `wait` returns those that are ready. */
+/** A source that is watched. */
 interface Watch<D> {
   readonly source: Source;
   /** What the source was registered with: whatever the loop wants to know about it. */
   readonly data: D;
-  /** Whether it is in the list for the next `wait`, or in the one handed over last; or watched no longer. */
+  events: number;
+  /** Whether it is in the list for the next `select`, or in the one handed over last. */
   listed: boolean;
+  readonly wake: () => void;
 }
 
-/** A set of sources to wait for, level-triggered: what is not dealt with is ready again at the next `wait`. */
+/** A set of sources to wait for, level-triggered: what is not dealt with is ready again at the next `select`. */
 export class Selector<D> {
   #watches = new Map<Source, Watch<D>>();
   #ready: Watch<D>[] = [];
@@ -35,22 +35,30 @@ export class Selector<D> {
     return this.#watches.size;
   }
 
-  /** Starts to watch `source`. `data` comes back whenever it is ready. */
-  register(source: Source, data: D): void {
-    const watch = { source, data, listed: false };
+  /** Starts to watch `source` for `events`. `data` comes back whenever it is ready. */
+  register(source: Source, events: number, data: D): void {
+    const watch = { source, data, events, listed: false, wake: () => this.#add(watch) };
     this.#watches.set(source, watch);
-    source.onReady = () => this.#check(watch);
+    this.#check(watch);
+  }
+
+  /** Watches `source` for other `events`. */
+  modify(source: Source, events: number): void {
+    const watch = this.#watches.get(source)!;
+    if (watch.events === events) return;
+    watch.events = events;
+    source.onReadable = source.onWritable = null;
     this.#check(watch);
   }
 
   /** Watches `source` no longer. */
   unregister(source: Source): void {
-    source.onReady = () => {};
+    source.onReadable = source.onWritable = null;
     this.#watches.delete(source);
   }
 
   /** Waits until a source is ready, and returns the data of all that are. */
-  async wait(): Promise<D[]> {
+  async select(): Promise<D[]> {
     for (const watch of this.#handedOver) {
       watch.listed = false;
       if (this.#watches.has(watch.source)) this.#check(watch);
@@ -65,8 +73,15 @@ export class Selector<D> {
   }
 
   #check(watch: Watch<D>): void {
-    // Asking may list it already: what is there is told at once.
-    if (watch.listed || !watch.source.ready() || watch.listed) return;
+    if (watch.listed) return;
+    const { source, events } = watch;
+    if (events === READ ? source.readable : source.writable) return this.#add(watch);
+    if (events === READ) source.onReadable = watch.wake;
+    else source.onWritable = watch.wake;
+  }
+
+  #add(watch: Watch<D>): void {
+    if (watch.listed) return;
     watch.listed = true;
     this.#ready.push(watch);
     if (this.#wake) this.#wakeUp();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The shim: BSD socket names over each runtime's own TCP API. Read the file for your runtime; bun.ts and node.ts share
- * stream.ts.
+ * The shim: BSD socket names over each runtime's own TCP API. Read the file for your runtime, and socket.ts.
  *
  * | step    | deno.ts             | bun.ts                    | node.ts              |
  * | ------- | ------------------- | ------------------------- | -------------------- |
@@ -13,14 +12,32 @@
  */
 
 import * as bun from "./bun.ts";
+import { open } from "./connections.ts";
 import * as deno from "./deno.ts";
+import { cannotListen } from "./end.ts";
+import { formatAddress, list, logStep, ready } from "./log.ts";
 import * as node from "./node.ts";
-import { runtime } from "./program.ts";
-import type { Adapter } from "./socket.ts";
+import { runtime } from "./runtime.ts";
+import { type Adapter, type Address, Connection, type Server } from "./socket.ts";
 
-export type { Server, Socket as Connection } from "./socket.ts";
+export type { Connection, Server } from "./socket.ts";
 
 const adapters: Record<typeof runtime, Adapter> = { deno, bun, node };
 
 /** See `Adapter` in socket.ts. */
-export const { listen, listenReusePort, connect } = adapters[runtime];
+export const { bind, bindReusePort, connect } = adapters[runtime];
+
+/** The first three of the eight steps, and the line that says so. Ends the process with one line if that can't be. */
+export async function listen(options: Address): Promise<Server> {
+  const server = await bind(options).catch(cannotListen);
+  logStep("create", "a socket");
+  logStep("bind", formatAddress(options.host, server.port));
+  ready(options.host, server.port);
+  return server;
+}
+
+/** What each connection of this thread waits for, such as `#1 awaits recv`. */
+export function waiting(): string[] {
+  const connections = [...open].filter((one) => one instanceof Connection);
+  return [list(connections.map(({ id, waitsFor }) => `#${id} awaits ${waitsFor}`))];
+}

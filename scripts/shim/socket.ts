@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: MIT
-/** What a socket is, whatever the runtime. Its calls wait, as those of blocking sockets do, with `await`. */
+/**
+ * Sockets, whatever the runtime: its own file (deno.ts, bun.ts, node.ts) tells them what has happened.
+ *
+ * What came is kept until it is asked for, and there is one wake-up for everything: `onReadable` and `onWritable` are
+ * called once, and forgotten. The calls that wait are those that don't, with a wait around them.
+ */
 
 import { setTimeout } from "node:timers";
-import { formatAddress, nextNumber, open } from "./program.ts";
+import { Account, type Closable, LINGER, open } from "./connections.ts";
+import { formatAddress, log, logStep } from "./log.ts";
+import { ACCEPTED, count, MESSAGES, OPEN } from "./runtime.ts";
 
 /** Where to listen or connect: a name or number, and a port, where 0 has the system choose a free one to listen on. */
 export interface Address {
@@ -10,85 +17,268 @@ export interface Address {
   port: number;
 }
 
-/** For so many milliseconds what a client still sends is read and dropped, after the server has closed its side. */
-export const LINGER = 1000;
+/** What the file of a runtime exports. */
+export interface Adapter {
+  /** Binds and listens: socket(2), bind(2), listen(2). Throws if there is no such address (EADDRINUSE, ENOTFOUND). */
+  bind(address: Address): Promise<Server>;
+  /** As `bind`, for several sockets that share a port: SO_REUSEPORT in socket(7). */
+  bindReusePort(address: Address): Promise<Server>;
+  /** Connects to a server: socket(2) and connect(2). Throws if no server listens there (ECONNREFUSED). */
+  connect(address: Address): Promise<Connection>;
+}
 
-/** Is called with what a connection has failed with. */
-export type Failed = (error: unknown) => void;
+/** What can be waited for. */
+export interface Source {
+  /** Called once when `readable` has become true, or `writable`. */
+  onReadable: (() => void) | null;
+  onWritable: (() => void) | null;
+  /** Whether there is something to accept or to receive. Asking for it has the runtime look for it. */
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
 
-/** A connected socket: what is the same for every runtime. */
-export abstract class Socket {
-  /** Counts the connections of the process, from 1. */
-  readonly id = nextNumber();
+function wakeReader(source: Source): void {
+  const wake = source.onReadable;
+  source.onReadable = null;
+  wake?.();
+}
+
+function wakeWriter(source: Source): void {
+  const wake = source.onWritable;
+  source.onWritable = null;
+  wake?.();
+}
+
+/** A listening socket. */
+export abstract class Server implements Source {
+  onReadable: (() => void) | null = null;
+  onWritable = null;
+  /** The port that was bound, also when 0 was asked for. */
+  abstract readonly port: number;
+  readonly writable = false;
+  #waiting: Connection[] = [];
+
+  get readable(): boolean {
+    if (this.#waiting.length === 0) this.look();
+    return this.#waiting.length > 0;
+  }
+
+  /** The next connection if one is waiting, otherwise `null`: accept(2) with O_NONBLOCK. */
+  acceptNow(): Connection | null {
+    const connection = this.readable ? this.#waiting.shift()! : null;
+    if (!connection) return null;
+    connection.accepted = true;
+    count(ACCEPTED);
+    count(OPEN);
+    log("accept", connection.id, connection.peer);
+    return connection;
+  }
+
+  /** Waits for the next connection. A failed accept is logged, and costs that one connection. See accept(2). */
+  async accept(): Promise<Connection> {
+    if (!this.readable) await new Promise<void>((resolve) => this.onReadable = resolve);
+    return this.acceptNow()!;
+  }
+
+  /** Stops listening. Connections stay as they are; a waiting `accept` waits for ever. */
+  close(): void {
+    this.stop();
+    logStep("close", "the listening socket");
+    for (const connection of this.#waiting.splice(0)) connection.release();
+  }
+
+  /** The runtime has accepted a connection. */
+  protected accepted(connection: Connection): void {
+    this.#waiting.push(connection);
+    wakeReader(this);
+  }
+
+  /** Asks the runtime for the next connection, where it wants to be asked. */
+  protected look(): void {}
+  protected abstract stop(): void;
+}
+
+/** So many pieces may wait for `recv`. With more, the socket is not read from, and the client has to wait. */
+const MOST = 8;
+const END = new Uint8Array(0), DONE = Promise.resolve();
+
+/** A connected socket. */
+export abstract class Connection extends Account implements Source, Closable {
+  onReadable: (() => void) | null = null;
+  onWritable: (() => void) | null = null;
   /** The other end, as `HOST:PORT`. */
   readonly peer: string;
-  /** See `Closable`. */
   silence = -Infinity;
   excused?(): boolean;
+  /** Whether `accept` has returned it. */
+  accepted = false;
+  /** Whether bytes are on their way that the kernel has not taken yet. */
+  protected sending = false;
   /** Whether the client has shut down its sending side, or is gone. */
   protected ended = false;
+  /** Whether it is over before that: broken, or aborted. */
+  protected failed = false;
   protected closed = false;
-  /** What it has failed with, or was aborted for. */
-  protected failure: unknown = null;
+  #arrived: Uint8Array[] = [];
 
   constructor(host?: string, port?: number) {
+    super();
     this.peer = formatAddress(host, port);
     open.add(this);
   }
 
+  // ------------------------------------------------------------ calls that return at once
+
   /**
-   * Waits for bytes; an empty array is the end of the stream. What it returns is valid until the next call. Throws
-   * what the connection failed with, such as ECONNRESET, or was aborted for. See recv(2).
+   * The bytes that are there already, otherwise `null`: recv(2) with O_NONBLOCK, `null` being EAGAIN. No bytes are the
+   * end of the stream, whatever has ended it: `reason` says what. Valid until the next call.
    */
+  recvNow(): Uint8Array | null {
+    const data = this.isComplete ? END : this.read();
+    return data && this.received(data);
+  }
+
+  /**
+   * Sends all of `data`. `false` if the kernel has not taken all of it yet: the rest goes on its way by itself, and the
+   * next call, of this or of `recvNow`, has to wait until the connection is writable. Does nothing if it is broken.
+   */
+  sendNow(data: Uint8Array): boolean {
+    const all = this.write(data);
+    if (this.failed) return all;
+    log("send", this.id, data.length);
+    count(MESSAGES);
+    return all;
+  }
+
+  get readable(): boolean {
+    this.silence = 0;
+    if (this.#arrived.length === 0) this.look();
+    return this.#arrived.length > 0 || this.ended || this.failed || this.isComplete;
+  }
+
+  get writable(): boolean {
+    return !this.sending || this.failed;
+  }
+
+  // ------------------------------------------------------------ calls that wait
+
+  /** As `recvNow`, but waits for bytes. See recv(2). */
   recv(): Promise<Uint8Array> {
-    return new Promise((resolve, reject) => this.recvThen(resolve, reject));
+    const data = this.recvNow();
+    return data ? Promise.resolve(data) : new Promise((resolve) => this.onReadable = () => resolve(this.recvNow()!));
   }
 
-  /** Sends all of `data`, however long that takes: send(2) in a loop, Python's `sendall`. Throws as `recv` does. */
+  /** Sends all of `data`, however long that takes: send(2) in a loop, Python's `sendall`. */
   send(data: Uint8Array): Promise<void> {
-    return new Promise((resolve, reject) => this.sendThen(data, resolve, reject));
+    this.sendNow(data);
+    return this.writable ? DONE : new Promise((resolve) => this.onWritable = resolve);
+  }
+
+  /** What whoever serves it waits for. */
+  get waitsFor(): "recv" | "send" {
+    return this.onWritable ? "send" : "recv";
+  }
+
+  // ------------------------------------------------------------ the end
+
+  /** Whether it is over for both directions: reset, or ended by the server. No reply can be sent any more. */
+  get isBroken(): boolean {
+    return this.failed;
   }
 
   /**
-   * Closes the connection, losing nothing that was sent. Closed with unread bytes, a socket would reset the connection:
-   * what still comes is read and dropped for a while. Closing twice does nothing. See close(2), shutdown(2).
+   * Closes the connection, losing nothing that was sent, and logs why: what has ended it, or `reason`. Closing twice
+   * does nothing. See close(2), shutdown(2).
    */
-  close(): void {
+  close(reason = "by the server"): void {
+    if (this.closed) return;
+    this.release();
+    log("close", this.id, this.reason ??= reason);
+  }
+
+  abort(why: unknown): void {
+    this.#break(why);
+    // No one serves it yet, who would close it.
+    if (this.accepted && this.silence === -Infinity) this.close();
+  }
+
+  #break(why: unknown): void {
+    this.failed = true;
+    this.reason ??= why;
+    wakeReader(this);
+    wakeWriter(this);
+  }
+
+  // ------------------------------------------------------------ for thread.ts, whose threads write the log
+
+  /** As `recvNow`. */
+  read(): Uint8Array | null {
+    this.silence = 0;
+    const data = this.#arrived.shift();
+    if (data) {
+      if (this.#arrived.length === MOST - 1) this.resume();
+      return data;
+    }
+    if (this.ended || this.failed) return END;
+    this.look();
+    return null;
+  }
+
+  /** As `sendNow`. */
+  write(data: Uint8Array): boolean {
+    return this.failed || this.put(data);
+  }
+
+  /** Closed with unread bytes, a socket would reset the connection: what still comes is dropped for a while. */
+  release(): void {
     if (this.closed) return;
     this.closed = true;
     open.delete(this);
+    count(OPEN, -1);
     if (this.ended) return this.destroy();
     this.shutdown();
     setTimeout(() => this.destroy(), LINGER).unref();
   }
 
-  /** `recv` and `send` with functions to be called, perhaps at once: callers that need no promise save one a message. */
-  abstract recvThen(received: (data: Uint8Array) => void, failed: Failed): void;
-  abstract sendThen(data: Uint8Array, sent: () => void, failed: Failed): void;
-  /** The connection has failed, or is to end: calls that wait, for reading or for writing, fail with `why`. */
-  abstract abort(why: unknown): void;
-  /** Shuts down the sending side, and drops what comes. */
+  // ------------------------------------------------------------ what a runtime's file tells
+
+  /** Bytes have come. */
+  arrived(data: Uint8Array): void {
+    if (this.closed) return;
+    if (this.silence > 0) this.silence = 0;
+    if (this.#arrived.push(data) === MOST) this.pause();
+    wakeReader(this);
+  }
+
+  /** The client has shut down its sending side. */
+  finished(): void {
+    this.ended = true;
+    wakeReader(this);
+  }
+
+  /** The kernel has taken all that was sent. */
+  drained(): void {
+    if (this.silence > 0) this.silence = 0;
+    this.sending = false;
+    wakeWriter(this);
+  }
+
+  /** The connection is broken. */
+  fail(why: unknown): void {
+    this.ended = true;
+    this.#break(why);
+  }
+
+  // ------------------------------------------------------------ what a runtime's file is asked for
+
+  /** Asks for bytes, where a runtime wants to be asked. */
+  protected look(): void {}
+  protected pause(): void {}
+  protected resume(): void {}
+  /** Sends, sets `sending` until the kernel has taken all, and returns whether the caller may go on meanwhile. */
+  protected abstract put(data: Uint8Array): boolean;
+  /** Shuts down the sending side once all is sent, and drops what comes. */
   protected abstract shutdown(): void;
   /** Closes both sides; closing twice does nothing. */
   protected abstract destroy(): void;
-}
-
-/** A listening socket. */
-export interface Server {
-  /** The port that was bound, also when 0 was asked for. */
-  readonly port: number;
-  /** Waits for the next connection. A failed accept is logged, and costs that one connection. See accept(2). */
-  accept(): Promise<Socket>;
-  /** Stops listening. Connections stay as they are; a waiting `accept` waits for ever. */
-  close(): void;
-}
-
-/** What the file of a runtime exports. */
-export interface Adapter {
-  /** Binds and listens: socket(2), bind(2), listen(2). Throws if there is no such address (EADDRINUSE, ENOTFOUND). */
-  listen(address: Address): Promise<Server>;
-  /** As `listen`, for several sockets that share a port: SO_REUSEPORT in socket(7). */
-  listenReusePort(address: Address): Promise<Server>;
-  /** Connects to a server: socket(2) and connect(2). Throws if no server listens there (ECONNREFUSED). */
-  connect(address: Address): Promise<Socket>;
 }

@@ -10,19 +10,22 @@
  * inbox and outbox are what a socket's two buffers are in the kernel; ringing the bell is the system call.
  */
 
+import { setImmediate, setTimeout } from "node:timers";
 import { workerData } from "node:worker_threads";
-import { errorCode, log, onStop, type ThreadSettings, threadSettings } from "./program.ts";
-import type { Connection } from "./shim.ts";
-import { startWorker } from "./worker.ts";
+import { Account } from "./connections.ts";
+import { explain, list, log } from "./log.ts";
+import { process, type ThreadSettings, threadSettings } from "./runtime.ts";
+import type { Connection } from "./socket.ts";
+import { outOfThreads, startWorker } from "./worker.ts";
 
-/** How many bytes fit into an inbox, or an outbox. */
-const BOX = 65_536;
+/** How many bytes fit into an inbox, or an outbox; and into the reason why a connection has ended. */
+const BOX = 65_536, REASON = 1024;
 /** The words a mailbox begins with, by index. One side changes them, the other may sleep until they change. */
 const STATE = 0, RUNG = 1, INBOX = 2, OUTBOX = 3, WANTED = 4, ASLEEP = 5, FAILURE = 6, ID = 7, WORDS = 8;
 /** STATE: the thread is starting, waits for a connection, serves one, or wants that closed. */
 const STARTING = 0, FREE = 1, BUSY = 2, CLOSING = 3;
-/** INBOX, OUTBOX: how many bytes are in it (in the inbox 0 is the end of the stream), or what else is to be known. */
-const EMPTY = -1, FAILED = -2;
+/** INBOX, OUTBOX: how many bytes are in it (in the inbox 0 is the end of the stream), or that there is nothing. */
+const EMPTY = -1;
 
 /** What a thread is told when it starts. */
 interface ThreadData extends ThreadSettings {
@@ -37,16 +40,18 @@ class Mailbox {
   readonly outbox: Uint8Array;
   /** Why the connection is broken: FAILURE says how many bytes that is. */
   readonly failure: Uint8Array;
+  #bell: Int32Array;
 
-  constructor(memory: SharedArrayBuffer) {
+  constructor({ memory, bell }: ThreadData) {
     this.words = new Int32Array(memory, 0, WORDS);
     this.inbox = new Uint8Array(memory, 4 * WORDS, BOX);
     this.outbox = new Uint8Array(memory, 4 * WORDS + BOX, BOX);
     this.failure = new Uint8Array(memory, 4 * WORDS + 2 * BOX);
+    this.#bell = bell;
   }
 
   static allocate(): SharedArrayBuffer {
-    return new SharedArrayBuffer(4 * WORDS + 2 * BOX + 1024);
+    return new SharedArrayBuffer(4 * WORDS + 2 * BOX + REASON);
   }
 
   get(word: number): number {
@@ -70,245 +75,203 @@ class Mailbox {
     while (this.get(word) === value) Atomics.wait(this.words, word, value);
     this.set(ASLEEP, -1);
   }
-}
-
-// ---------------------------------------------------------------- in a thread
-
-/** The thread that this is executed in, and that `Threads` has started. */
-export class CurrentThread {
-  #mailbox: Mailbox;
-  #bell: Int32Array;
-
-  constructor() {
-    const data = workerData as ThreadData;
-    this.#mailbox = new Mailbox(data.memory);
-    this.#bell = data.bell;
-  }
-
-  /** Blocks until the main thread has a connection for this thread. */
-  accept(): BlockingConnection {
-    if (this.#mailbox.get(STATE) === STARTING) {
-      this.#mailbox.set(STATE, FREE);
-      this.ring();
-    }
-    this.#mailbox.sleep(STATE, FREE);
-    return new BlockingConnection(this.#mailbox.get(ID), this.#mailbox, this);
-  }
 
   /** Asks the main thread to look into the mailbox. One bell serves all threads: only the first must wake it. */
   ring(): void {
-    if (Atomics.exchange(this.#mailbox.words, RUNG, 1) === 1) return;
+    if (Atomics.exchange(this.words, RUNG, 1) === 1) return;
     if (Atomics.exchange(this.#bell, 0, 1) === 0) Atomics.notify(this.#bell, 0);
   }
 }
 
-/** A connection, for the thread that serves it: as `Connection`, but its calls block. */
-export class BlockingConnection {
-  /** Counts the connections of the process, from 1. */
-  readonly id: number;
-  #mailbox: Mailbox;
-  #thread: CurrentThread;
-  #closed = false;
+// ---------------------------------------------------------------- in a thread
 
-  constructor(id: number, mailbox: Mailbox, thread: CurrentThread) {
-    this.id = id;
+let own: Mailbox | undefined;
+
+/** Blocks until the main thread has a connection for this thread. */
+export function accept(): BlockingConnection {
+  own ??= new Mailbox(workerData);
+  if (own.get(STATE) === STARTING) {
+    own.set(STATE, FREE);
+    own.ring();
+  }
+  own.sleep(STATE, FREE);
+  return new BlockingConnection(own);
+}
+
+/** A connection, for the thread that serves it: as `Connection`, but its calls block. */
+export class BlockingConnection extends Account {
+  #mailbox: Mailbox;
+
+  constructor(mailbox: Mailbox) {
+    super(mailbox.get(ID));
     this.#mailbox = mailbox;
-    this.#thread = thread;
   }
 
-  /**
-   * Blocks until there are bytes, and returns them; an empty array is the end of the stream. Throws what the
-   * connection failed with, such as ECONNRESET, or was aborted for. See recv(2).
-   */
+  /** Blocks until there are bytes, and returns them; none are the end of the stream. See recv(2). */
   recv(): Uint8Array {
-    this.#requireOpen();
-    this.#mailbox.sleep(INBOX, EMPTY);
-    const length = this.#mailbox.get(INBOX);
-    if (length === FAILED) throw this.#failure();
-    const data = this.#mailbox.inbox.slice(0, length);
+    if (this.isComplete) return new Uint8Array(0);
+    const box = this.#mailbox;
+    box.sleep(INBOX, EMPTY);
+    const data = box.inbox.slice(0, box.get(INBOX));
     // The end of the stream stays in the inbox, for the next call.
-    // Nor is a failure overwritten that has come meanwhile.
-    if (length > 0) Atomics.compareExchange(this.#mailbox.words, INBOX, length, EMPTY);
+    if (data.length > 0) box.set(INBOX, EMPTY);
+    else if (this.#isBroken) this.reason ??= new TextDecoder().decode(box.failure.slice(0, box.get(FAILURE)));
     // The main thread has more, and waits for room.
-    if (this.#mailbox.get(WANTED) === 1) this.#thread.ring();
-    return data;
+    if (box.get(WANTED) === 1) box.ring();
+    return this.received(data);
   }
 
   /**
    * Sends all of `data`: send(2) in a loop, Python's `sendall`. As in C it returns once the last bytes are in the
-   * buffer, and blocks while that is full. Throws what the connection failed with.
+   * buffer, and blocks while that is full. Does nothing if the connection is broken.
    */
   send(data: Uint8Array): void {
-    this.#requireOpen();
-    for (let sent = 0; sent < data.length; sent += BOX) {
-      if (this.#flush() === FAILED) throw this.#failure();
+    for (let sent = 0; sent < data.length && !this.#isBroken; sent += BOX) {
+      this.#flush();
       const part = data.subarray(sent, sent + BOX);
       this.#mailbox.outbox.set(part);
       this.#mailbox.set(OUTBOX, part.length);
-      this.#thread.ring();
+      this.#mailbox.ring();
     }
+    if (!this.#isBroken) log("send", this.id, data.length);
   }
 
-  /** Closes both directions, after the last bytes are sent. Closing twice does nothing. See close(2). */
+  /** Closes the connection after the last bytes are sent, and logs why it has ended. See close(2). */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
     this.#flush();
     this.#mailbox.set(STATE, CLOSING);
-    this.#thread.ring();
+    this.#mailbox.ring();
     this.#mailbox.sleep(STATE, CLOSING);
+    log("close", this.id, this.reason);
   }
 
-  /** Blocks until the outbox is empty, or the connection broken, and says which. */
-  #flush(): number {
-    let length = this.#mailbox.get(OUTBOX);
-    for (; length > 0; length = this.#mailbox.get(OUTBOX)) this.#mailbox.sleep(OUTBOX, length);
-    return length;
+  get #isBroken(): boolean {
+    return this.#mailbox.get(FAILURE) > 0;
   }
 
-  #requireOpen(): void {
-    // The mailbox may be another connection's by now.
-    if (this.#closed) throw new Error("the connection is closed");
-  }
-
-  #failure(): Error {
-    const text = new TextDecoder().decode(this.#mailbox.failure.slice(0, this.#mailbox.get(FAILURE)));
-    const [code, message] = text.split("\n");
-    return Object.assign(new Error(message), { code });
+  /** Blocks until the outbox is empty. */
+  #flush(): void {
+    const box = this.#mailbox;
+    for (let length = box.get(OUTBOX); length > 0; length = box.get(OUTBOX)) box.sleep(OUTBOX, length);
   }
 }
 
 // ---------------------------------------------------------------- in the main thread
 
-/** So many clients may stand in line. The next ones wait in the backlog of the listening socket, unseen. */
-const LONGEST_LINE = 100;
+const threads = new Set<Thread>();
+const bell = new Int32Array(new SharedArrayBuffer(4));
+let answering = false;
 
-/** Clients that are connected and wait for a thread: first come, first served. */
-export class Line {
-  #waiting: { connection: Connection; since: number; waits: boolean }[] = [];
-  #onLeft = () => {};
+/** What each thread does, such as `r-1 asleep in recv for #1`. */
+export function doing(): string[] {
+  return [list([...threads].map((thread) => `${thread.name} ${thread.doing()}`))];
+}
 
-  constructor() {
-    onStop(() => {
-      for (const { connection } of this.#waiting.splice(0)) {
-        connection.close();
-        log("close", connection.id, "the server stops");
-      }
+/**
+ * Why there can't be another thread beside those that run and those that `more` clients will have; empty if there can
+ * be. While none runs there is always one to be tried: waiting would not help.
+ */
+export function whyNoThread(most: number, more = 0): string {
+  if (threads.size + more >= most) return `${most} threads are the most`;
+  return threads.size > 0 && outOfThreads() ? "no descriptors are left for another thread" : "";
+}
+
+/**
+ * Starts a thread that runs `script` (a module's `import.meta.url`), and waits until it runs, as Python's
+ * `Thread.start` does. Throws if it can't be had, such as EMFILE when no descriptors are left for it (in which case a
+ * runtime may end the process, if it got that far).
+ */
+export async function startThread(script: string, name: string): Promise<Thread> {
+  const memory = residentMemory(), start = performance.now();
+  if (!answering) answer();
+  const thread = new Thread(script, { ...threadSettings(name), memory: Mailbox.allocate(), bell });
+  threads.add(thread);
+  thread.ended.then(() => threads.delete(thread));
+  await thread.started;
+  const megabytes = ((residentMemory() - memory) / 1e6).toFixed(1);
+  thread.cost = `${name} in ${(performance.now() - start).toFixed(1)} ms, process ${megabytes} MB larger`;
+  return thread;
+}
+
+/**
+ * As `startThread`, with which `started` is called; when the thread has died, another one is started in its place.
+ * `name` gives each its name. Throws if the first one can't be had.
+ */
+export async function keepThread(script: string, name: () => string, started: (thread: Thread) => void): Promise<void> {
+  const thread = await startThread(script, name());
+  thread.ended.then(replace);
+  started(thread);
+
+  function replace(): void {
+    keepThread(script, name, started).catch((error) => {
+      log("error", 0, "a thread could not be replaced:", error);
+      // There may be room for it later.
+      setTimeout(replace, 1000);
     });
-  }
-
-  get length(): number {
-    return this.#waiting.length;
-  }
-
-  /**
-   * Puts a client in line. If there is a reason `why` it has to wait, the log says so. Waits while the line is too
-   * long.
-   */
-  async join(connection: Connection, why: string): Promise<void> {
-    this.#waiting.push({ connection, since: performance.now(), waits: why !== "" });
-    if (why) log("wait", connection.id, `${why}, ${this.length} in line`);
-    while (this.length >= LONGEST_LINE) await new Promise<void>((resolve) => this.#onLeft = resolve);
-  }
-
-  /** Puts a client back that was the first in line, and again is: there is nothing for it yet. */
-  putBack(connection: Connection, since: number, why: string): void {
-    this.#waiting.unshift({ connection, since, waits: true });
-    log("wait", connection.id, `${why}, ${this.length} in line`);
-  }
-
-  /** Takes the first client out of the line; there must be one. `waited` is for the log, if it had to wait. */
-  leave(): { connection: Connection; since: number; waited: string[] } {
-    const { connection, since, waits } = this.#waiting.shift()!;
-    this.#onLeft();
-    const waited = `after ${(performance.now() - since).toFixed(1)} ms in line, ${this.length} wait now`;
-    return { connection, since, waited: waits ? [waited] : [] };
   }
 }
 
-/** The threads that a script has started, all of which ring the same bell. */
-export class Threads {
-  #script: string;
-  #threads = new Set<Thread>();
-  #bell = new Int32Array(new SharedArrayBuffer(4));
-
-  /** Each thread runs `script`, a module's `import.meta.url`. */
-  constructor(script: string) {
-    this.#script = script;
-    this.#answer();
+/** The memory of this process that is in RAM, in bytes; NaN if there is no descriptor left to ask with. */
+function residentMemory(): number {
+  try {
+    return process.memoryUsage().rss;
+  } catch {
+    return NaN;
   }
+}
 
-  get size(): number {
-    return this.#threads.size;
-  }
-
-  /** What each thread does, such as `r-1 asleep in recv for #1`. */
-  doing(): string[] {
-    return [...this.#threads].map((thread) => `${thread.name} ${thread.doing()}`);
-  }
-
-  /**
-   * Starts a thread and waits until it runs, as Python's `Thread.start` does. Throws if it can't be had, such as
-   * EMFILE when no descriptors are left for it (in which case a runtime may end the process, if it got that far).
-   */
-  async start(name: string): Promise<Thread> {
-    const thread = new Thread(this.#script, { ...threadSettings(name), memory: Mailbox.allocate(), bell: this.#bell });
-    this.#threads.add(thread);
-    thread.ended.then(() => this.#threads.delete(thread));
-    await thread.started;
-    return thread;
-  }
-
-  /** Serves all that have rung, and sleeps until the bell is rung again. */
-  async #answer(): Promise<void> {
-    for (;;) {
-      Atomics.store(this.#bell, 0, 0);
-      for (const thread of this.#threads) thread.answer();
-      const rung = Atomics.waitAsync(this.#bell, 0, 0);
-      // Rung again already: the sockets have their turn first.
-      await (rung.async ? rung.value : new Promise((resolve) => setImmediate(resolve)));
-    }
+/** Answers all threads that have rung, and sleeps until the bell is rung again. */
+async function answer(): Promise<void> {
+  answering = true;
+  for (;;) {
+    Atomics.store(bell, 0, 0);
+    for (const thread of threads) thread.answer();
+    const rung = Atomics.waitAsync(bell, 0, 0);
+    // Rung again already: the sockets have their turn first.
+    await (rung.async ? rung.value : new Promise((resolve) => setImmediate(resolve)));
   }
 }
 
 /** A thread, as the main thread sees it. */
 export class Thread {
   readonly name: string;
+  /** Its name, and what its start has cost: milliseconds, and memory. */
+  cost = "";
   /** Resolves when the thread runs; rejects if it never does. */
   readonly started: Promise<void>;
   /** Resolves when the thread has ended, for whatever reason. */
   readonly ended: Promise<void>;
   #mailbox: Mailbox;
   #onStarted = () => {};
-  #served: PromiseWithResolvers<void> | null = null;
+  #served = () => {};
   #connection: Connection | null = null;
   #sending = false;
-  /** What has been received, and has no place in the inbox yet. */
-  #unread: Uint8Array | null = null;
+  /** What of a piece did not fit into the inbox. */
+  #rest: Uint8Array | null = null;
 
   constructor(script: string, data: ThreadData) {
     this.name = data.name;
-    this.#mailbox = new Mailbox(data.memory);
+    this.#mailbox = new Mailbox(data);
     const { ended } = startWorker(script, data);
-    this.ended = ended.catch((error) => this.#hangUp(error));
+    this.ended = ended.catch((error) => this.#died(error));
     this.started = Promise.race([ended, new Promise<void>((resolve) => this.#onStarted = resolve)]);
   }
 
-  /**
-   * Has the thread serve a connection. Resolves when the thread has closed it; rejects if it has died, which closes it.
-   */
+  /** Has the thread serve a connection. Resolves when the thread has closed it: never, if the thread dies. */
   serve(connection: Connection): Promise<void> {
+    const box = this.#mailbox, served = new Promise<void>((resolve) => this.#served = resolve);
     this.#connection = connection;
-    const served = this.#served = Promise.withResolvers<void>();
+    this.#sending = false;
+    this.#rest = null;
     // A client is not silent while its thread computes.
-    connection.excused = () => ![INBOX, OUTBOX].includes(this.#mailbox.get(ASLEEP));
-    this.#mailbox.set(ID, connection.id);
-    this.#mailbox.set(INBOX, EMPTY);
-    this.#mailbox.set(OUTBOX, EMPTY);
-    this.#mailbox.wake(STATE, BUSY);
-    this.#receive(connection);
-    // The thread may have closed it already.
-    return served.promise;
+    connection.excused = () => ![INBOX, OUTBOX].includes(box.get(ASLEEP));
+    box.set(ID, connection.id);
+    box.set(INBOX, EMPTY);
+    box.set(OUTBOX, EMPTY);
+    box.set(FAILURE, 0);
+    box.wake(STATE, BUSY);
+    this.#deliver(connection);
+    return served;
   }
 
   /** What it does, in words. A thread that sleeps does so on the word that it waits for. */
@@ -320,75 +283,82 @@ export class Thread {
 
   /** Does what the thread has asked for since it was last called. */
   answer(): void {
+    const connection = this.#connection;
     if (Atomics.exchange(this.#mailbox.words, RUNG, 0) === 0) return;
-    if (!this.#connection) return this.#onStarted();
-    if (this.#unread) this.#deliver(this.#connection);
-    this.#send(this.#connection);
+    if (!connection) return this.#onStarted();
+    if (this.#mailbox.get(WANTED) === 1) this.#deliver(connection);
+    this.#send(connection);
   }
 
   /**
-   * Asks the socket for bytes. One piece is received ahead: then the inbox is full, and the rest stays in the kernel.
-   */
-  #receive(connection: Connection): void {
-    connection.recvThen((data) => {
-      if (connection !== this.#connection) return;
-      this.#unread = data;
-      this.#deliver(connection);
-    }, (error) => this.#fail(INBOX, connection, error));
-  }
-
-  /**
-   * Puts what was received into the inbox, if there is room: if not, the thread rings once it has taken what is there.
+   * Puts what has come into the inbox, if there is room: if not, the thread rings once it has taken what is there, and
+   * the rest stays in the kernel.
    */
   #deliver(connection: Connection): void {
-    this.#mailbox.set(WANTED, 1);
-    if (this.#mailbox.get(INBOX) !== EMPTY) return;
-    this.#mailbox.set(WANTED, 0);
-    const data = this.#unread!.subarray(0, BOX);
-    this.#unread = this.#unread!.length > BOX ? this.#unread!.subarray(BOX) : null;
-    this.#mailbox.inbox.set(data);
-    this.#mailbox.wake(INBOX, data.length);
-    if (this.#unread) this.#deliver(connection);
-    else if (data.length > 0) this.#receive(connection);
+    const box = this.#mailbox;
+    if (connection !== this.#connection) return;
+    for (;;) {
+      if (!this.#rest && !connection.readable) {
+        connection.onReadable = () => this.#deliver(connection);
+        return;
+      }
+      box.set(WANTED, 1);
+      if (box.get(INBOX) !== EMPTY) return;
+      box.set(WANTED, 0);
+      const data = this.#rest ?? connection.read()!, part = data.subarray(0, BOX);
+      this.#rest = data.length > BOX ? data.subarray(BOX) : null;
+      box.inbox.set(part);
+      if (data.length === 0) this.#tellFailure(connection);
+      box.wake(INBOX, part.length);
+      if (data.length === 0) return;
+    }
   }
 
   /** Sends what is in the outbox, and closes the connection after that if the thread wants it closed. */
   #send(connection: Connection): void {
-    if (this.#sending || connection !== this.#connection) return;
-    const length = this.#mailbox.get(OUTBOX);
+    const box = this.#mailbox, length = box.get(OUTBOX);
+    if (connection !== this.#connection || this.#sending) return;
     if (length > 0) {
-      this.#sending = true;
       // A copy: a runtime may keep what it is given for a while, and needn't take shared memory.
-      connection.sendThen(this.#mailbox.outbox.slice(0, length), () => {
-        this.#sending = false;
-        if (connection !== this.#connection) return;
-        this.#mailbox.wake(OUTBOX, EMPTY);
-        this.#send(connection);
-      }, (error) => {
-        this.#sending = false;
-        this.#fail(OUTBOX, connection, error);
-      });
-    } else if (this.#mailbox.get(STATE) === CLOSING) {
+      connection.write(box.outbox.slice(0, length));
+      if (connection.writable) return this.#sent(connection);
+      this.#sending = true;
+      connection.onWritable = () => this.#sent(connection);
+    } else if (box.get(STATE) === CLOSING) {
       this.#hangUp();
-      this.#mailbox.wake(STATE, FREE);
+      box.wake(STATE, FREE);
+      this.#served();
     }
   }
 
-  #fail(word: number, connection: Connection, error: unknown): void {
+  #sent(connection: Connection): void {
     if (connection !== this.#connection) return;
-    const text = new TextEncoder().encode(`${errorCode(error)}\n${(error as Error).message}`).subarray(0, 1024);
-    this.#mailbox.failure.set(text);
-    this.#mailbox.set(FAILURE, text.length);
-    this.#mailbox.wake(word, FAILED);
+    this.#sending = false;
+    this.#tellFailure(connection);
+    this.#mailbox.wake(OUTBOX, EMPTY);
     this.#send(connection);
   }
 
-  /** Closes the connection, because the thread wants that or because it has died, of `error`. */
-  #hangUp(error?: unknown): void {
-    this.#connection?.close();
-    this.#connection = this.#unread = null;
-    if (error) this.#served?.reject(error);
-    else this.#served?.resolve();
-    this.#served = null;
+  /** If the connection is broken, the thread is to know why. */
+  #tellFailure({ reason }: Connection): void {
+    if (reason === undefined) return;
+    const text = new TextEncoder().encode(explain(reason)).subarray(0, REASON);
+    this.#mailbox.failure.set(text);
+    this.#mailbox.set(FAILURE, text.length);
+  }
+
+  #hangUp(): void {
+    this.#connection?.release();
+    this.#connection = null;
+  }
+
+  /** A thread that dies costs its own connection, and no other. */
+  #died(error: unknown): void {
+    const connection = this.#connection;
+    if (connection) {
+      log("error", connection.id, `thread ${this.name} has died:`, error);
+      log("close", connection.id, "its thread died");
+    }
+    this.#hangUp();
   }
 }

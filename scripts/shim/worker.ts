@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-/**
- * Threads that run the script which starts them: Workers, which the runtime may not be able to give, and which may die.
- */
+/** Workers that run the same script, and are replaced when they die. */
 
 import { setTimeout } from "node:timers";
 import { URL } from "node:url";
-import { SHARE_ENV, Worker } from "node:worker_threads";
+import { type MessagePort, SHARE_ENV, type Transferable, Worker } from "node:worker_threads";
 import { outOfDescriptors } from "./descriptors.ts";
-import { log, stopping, type ThreadSettings } from "./program.ts";
+import { stopping } from "./end.ts";
+import { log } from "./log.ts";
+import type { ThreadSettings } from "./runtime.ts";
 
 /** The descriptors to be had before a thread is started: it needs up to 7, and some more while it loads its code. */
 const DESCRIPTORS = 16;
@@ -15,6 +15,18 @@ const DESCRIPTORS = 16;
 /** Why another thread could not be started now, or `undefined` if it could. */
 export function outOfThreads(): unknown {
   return outOfDescriptors(DESCRIPTORS);
+}
+
+/** Posts a message to a thread, or from there. It bears a mark: a runtime may post messages of its own. */
+export function post(to: Worker | MessagePort, message: unknown, transfer: Transferable[] = []): void {
+  to.postMessage({ fromScript: message }, transfer);
+}
+
+/** Has `received` called with each message that was sent with `post`. */
+export function onPost<Message>(from: Worker | MessagePort, received: (message: Message) => void): void {
+  from.on("message", (data) => {
+    if (data && typeof data === "object" && "fromScript" in data) received(data.fromScript);
+  });
 }
 
 /**
@@ -38,14 +50,15 @@ export function startWorker(script: string, data: ThreadSettings): { worker: Wor
  * Starts a thread and waits for its first message, with which `started` is called. When the thread dies, what that has
  * returned is called, and another thread started in its place. Throws if the first one can't be had.
  */
-export async function keepWorker<Data extends ThreadSettings>(
+export async function keepWorker<Data extends ThreadSettings, Message = unknown>(
   script: string,
   settings: () => Data,
-  started: (worker: Worker, data: Data, message: unknown) => () => void,
+  started: (worker: Worker, data: Data, message: Message) => () => void,
 ): Promise<void> {
   const data = settings(), { worker, ended } = startWorker(script, data);
-  const first = new Promise((resolve) => worker.once("message", resolve));
-  const died = started(worker, data, await Promise.race([ended, first]));
+  const first = Promise.withResolvers<Message>();
+  onPost(worker, first.resolve);
+  const died = started(worker, data, await Promise.race([ended, first.promise]));
   ended.catch((error) => {
     if (stopping) return;
     log("error", 0, `thread ${data.name} has died:`, error);

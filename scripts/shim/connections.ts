@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+/** What a server knows of its connections: their log, why each of them ends, and how long it has been silent. */
+
+import { setTimeout } from "node:timers";
+import { log } from "./log.ts";
+import { nextNumber, self } from "./runtime.ts";
+
+/** After the server has closed its side, what a client still sends is read and dropped for so many milliseconds. */
+export const LINGER = 1000;
+
+/** What is open, and can be ended for a reason. */
+export interface Closable {
+  /** Seconds that the server has waited for the client; -Infinity until the server first receives from the client. */
+  silence: number;
+  /** True while the client waits for the server, and not the server for the client: no silence then. */
+  excused?(): boolean;
+  /** Ends the connection: calls that wait on it return, as at the end of the stream. */
+  abort(why: unknown): void;
+}
+
+/** The connections of this thread. */
+export const open = new Set<Closable>();
+
+/** A connection's account: it logs what happens, and knows why it ends. How bytes are moved is for others to say. */
+export abstract class Account {
+  /** Counts the connections of the process, from 1. */
+  readonly id: number;
+  /** Why it ends: words, or an error. `undefined` while it goes on. */
+  reason: unknown;
+  #exchanges = 0;
+
+  constructor(id: number = nextNumber()) {
+    this.id = id;
+  }
+
+  /** Whether there have been as many messages as `--messages` allows, which ends it. */
+  protected get isComplete(): boolean {
+    const { messages = Infinity } = self.given as { messages?: number };
+    if (this.#exchanges < messages) return false;
+    this.reason ??= `after ${messages} messages`;
+    return true;
+  }
+
+  /** Bytes have come; none are the end of the stream. */
+  protected received(data: Uint8Array): Uint8Array {
+    this.#exchanges++;
+    if (data.length > 0) log("recv", this.id, data.length, data);
+    else this.reason ??= "by the client";
+    return data;
+  }
+}
+
+/** Is called once a second. Only seconds count in which this process ran: not one in which it was stopped, or busy. */
+function closeSilent(idle: number): void {
+  const before = lastCount;
+  lastCount = performance.now();
+  if (lastCount - before > 1500) return;
+  for (const connection of open) {
+    if (connection.excused?.()) connection.silence = 0;
+    else if (++connection.silence > idle) connection.abort(`silent for ${idle} s`);
+  }
+}
+
+let lastCount = 0;
+
+/** From here on connections that are silent for `idle` seconds are ended. That does not keep the process running. */
+export function limitSilence(idle: number): void {
+  if (Number.isFinite(idle)) setInterval(() => closeSilent(idle), 1000).unref();
+}
+
+/** Ends the connections of this thread, and gives their handlers half a second to log and close them. */
+export async function closeAll(): Promise<void> {
+  for (const connection of open) connection.abort("the server stops");
+  for (let i = 0; i < 25 && open.size > 0; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+}

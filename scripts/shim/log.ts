@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+/** The event log, which shows the model at work: a line for each event, written when it happens. */
+
+import * as fs from "node:fs";
+import { setInterval, setTimeout } from "node:timers";
+// The whole module: a runtime that is too old may lack a name, and has to get as far as the line that says so.
+import * as util from "node:util";
+import { isMainThread } from "node:worker_threads";
+import { now, runtime, self } from "./runtime.ts";
+
+// ---------------------------------------------------------------- lines
+
+/** Numbers of the eight steps, in single.ts and blocking.ts: see `numberSteps`. */
+const steps: Record<string, number> = { create: 1, bind: 2, accept: 4, recv: 5, send: 6, close: 7 };
+let stepsAreNumbered = false;
+
+/** From here on the eight steps of a server bear their numbers in the log, `create` and `bind` among them. */
+export function numberSteps(): void {
+  stepsAreNumbered = true;
+}
+
+/** Logs a step that other servers take without a word. */
+export function logStep(event: string, detail: string): void {
+  if (stepsAreNumbered) log(event, 0, detail);
+}
+
+/**
+ * Prints an event unless `--quiet` was given: milliseconds since the start, thread, event, the number of the
+ * connection (0 for none), and details. An error is shown by what it says. Bytes are shown as quoted text, as many of
+ * them as the number before them says.
+ */
+export function log(event: string, id: number, ...details: unknown[]): void {
+  if (self.given.quiet && event !== "error") return;
+  const shown = details.map((detail, i) => {
+    if (detail instanceof Uint8Array) return quote(detail.subarray(0, Number(details[i - 1])));
+    return detail instanceof Error ? explain(detail) : detail;
+  });
+  if (stepsAreNumbered && event in steps) shown.unshift(`step ${event === "close" && id === 0 ? 8 : steps[event]}:`);
+  print([now().toFixed(1).padStart(8), self.name, event, ...id ? [`#${id}`] : [], ...shown].join(" ") + "\n");
+}
+
+/** Prints the line that says the server is ready. */
+export function ready(host: string, port: number): void {
+  print(`listening on ${formatAddress(host, port)}\n`);
+}
+
+/** `HOST:PORT`, an IPv6 host in brackets (RFC 3986, section 3.2.2). A peer that has disconnected has no address. */
+export function formatAddress(host = "gone", port = 0): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/**
+ * Quotes bytes for the log, 60 characters of them at most. All that could move the cursor, forge a line or turn the
+ * direction of writing is escaped: a client decides what stands here.
+ */
+function quote(data: Uint8Array): string {
+  const characters = [...new TextDecoder().decode(data.subarray(0, 256))];
+  const text = JSON.stringify(characters.slice(0, 60).join("")).replace(
+    /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
+  return characters.length > 60 ? `${text}...` : text;
+}
+
+/** What an error says, in one line: the system's own words where there are some, with their name (errno(3)). */
+export function explain(error: unknown): string {
+  const code = errorCode(error);
+  const [, words] = [...util.getSystemErrorMap?.().values() ?? []].find(([name]) => name === code) ?? [];
+  return words ? `${words} (${code})` : String((error as Error)?.message ?? error).split("\n")[0];
+}
+
+/** The system's name for an error, such as `ECONNRESET`, or an empty string if it has none. */
+export function errorCode(error: unknown): string {
+  return String((error as { code?: string } | undefined)?.code ?? "");
+}
+
+/** How many there are, and the first twenty of them. */
+export function list(items: string[]): string {
+  const first = items.slice(0, 20).join(", ");
+  return items.length > 20 ? `${items.length}: ${first}, ...` : items.length > 0 ? `${items.length}: ${first}` : "0";
+}
+
+/** Prints what `lines` returns, every so many seconds, but nothing that it has said the last time. */
+export function heartbeat(event: string, seconds: number, lines: () => string[]): void {
+  let before = lines();
+  setInterval(() => {
+    const found = lines();
+    for (const line of found) if (!before.includes(line)) log(event, 0, line);
+    before = found;
+  }, seconds * 1000);
+}
+
+// ---------------------------------------------------------------- where they are written
+
+/** How many lines are kept for a reader who is slow. */
+const KEPT = 1000;
+const kept: string[] = [];
+let lost = 0, retry = false, unwritable = false, onFailure = (_: unknown) => {};
+
+// A thread writes where the main thread does; but under Deno a descriptor belongs to the thread that has opened it.
+if (isMainThread || runtime === "deno") self.output = openOutput(1);
+
+/** Has the log written to another descriptor. */
+export function logTo(descriptor: number): void {
+  self.output = openOutput(descriptor);
+}
+
+/** Has `failed` called, once, with why the log can't be written. */
+export function onLogFailure(failed: (error: unknown) => void): void {
+  onFailure = failed;
+}
+
+/**
+ * Where lines are written to. The reader of a pipe may stall, and a blocked write would keep the process from
+ * stopping: so the pipe is opened anew for this process alone, as non-blocking. What can't be opened blocks.
+ */
+function openOutput(descriptor: number): number {
+  try {
+    const path = `/proc/self/fd/${descriptor}`;
+    // Where that is not allowed Deno would ask at the terminal.
+    if (runtime === "deno" && Deno.permissions.querySync({ name: "write", path }).state !== "granted") {
+      return descriptor;
+    }
+    if (!fs.fstatSync(descriptor).isFIFO()) return descriptor;
+    return fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK);
+  } catch {
+    return descriptor;
+  }
+}
+
+/** Writes at once, also from a thread that is about to block: console.log would hold it back. */
+export function print(line: string): void {
+  if (unwritable) return;
+  if (kept.length < KEPT) kept.push(line);
+  else lost++;
+  flush();
+}
+
+function flush(): void {
+  try {
+    // A line goes into a pipe whole or not at all: see PIPE_BUF in pipe(7).
+    for (; kept.length > 0; kept.shift()) fs.writeSync(self.output, kept[0]);
+    if (lost === 0) return;
+    const count = lost;
+    lost = 0;
+    log("error", 0, `the log was not read: ${count} lines are lost`);
+  } catch (error) {
+    if (errorCode(error) !== "EAGAIN") {
+      unwritable = true;
+      return onFailure(error);
+    }
+    if (retry) return;
+    retry = true;
+    setTimeout(() => {
+      retry = false;
+      flush();
+    }, 50);
+  }
+}
