@@ -14,7 +14,7 @@ import { getSystemErrorName } from "node:util";
 const HOST = "127.0.0.1";
 const PORT = 9999;
 
-// ------------------------------------------------------------ what it stands on
+// ---------------------------------------- what it stands on
 
 type CKind = "int" | "size" | "pointer";
 
@@ -287,7 +287,7 @@ function heartbeat(
   }, seconds * 1000);
 }
 
-// ------------------------------------------------------------ the server
+// ---------------------------------------- the server
 
 const SIZE = 65_536, buffer = memory(SIZE), peer = socketAddress();
 /** Calls made since the last report, and those of them that found nothing. */

@@ -26,7 +26,7 @@ async function serve(connection: Connection): Promise<void> {
   connection.close();
 }
 
-// ------------------------------------------------------------ what it stands on
+// ---------------------------------------- what it stands on
 
 let connections = 0;
 

@@ -12,7 +12,7 @@ import { setImmediate } from "node:timers";
 const HOST = "127.0.0.1";
 const PORT = 9999;
 
-// ------------------------------------------------------------ what it stands on
+// ---------------------------------------- what it stands on
 
 const READ = 1;
 const WRITE = 4;
@@ -211,7 +211,7 @@ function logWait(
   console.log(event, words.join(", "), detail());
 }
 
-// ------------------------------------------------------------ the server
+// ---------------------------------------- the server
 
 /**
  * Waits for the listening socket, which is the `null` among the connections,

@@ -12,7 +12,7 @@ import { getSystemErrorName } from "node:util";
 const HOST = "127.0.0.1";
 const PORT = 9999;
 
-// ------------------------------------------------------------ what it stands on
+// ---------------------------------------- what it stands on
 
 type CKind = "int" | "size" | "pointer";
 
@@ -380,7 +380,7 @@ function logWait(
   console.log(event, words.join(", "), detail());
 }
 
-// ------------------------------------------------------------ the server
+// ---------------------------------------- the server
 
 const SIZE = 65_536, buffer = memory(SIZE), TIMEOUT = 500, MOST = 1 << 20;
 /**

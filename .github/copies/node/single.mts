@@ -28,7 +28,7 @@ async function main(): Promise<void> {
   server.close();
 }
 
-// ------------------------------------------------------------ what it stands on
+// ---------------------------------------- what it stands on
 
 let connections = 0;
 

@@ -105,7 +105,7 @@ function serve(connection: BlockingConnection): void {
   connection.close();
 }
 
-// ------------------------------------------------------------ what it stands on
+// ---------------------------------------- what it stands on
 
 let connections = 0;
 
