@@ -92,7 +92,8 @@ function apart(text: string): [lesson: string, rest: string] {
   const [, header, top] = /^([^]*? \*\/\n)([^]*)/.exec(head.replace(/^import [^;]*? from ".*";\n/gm, ""))!;
   const declared = [...rest.matchAll(/^(?:async )?(function|class|interface|type|const|let) (\w+)/gm)];
   const as = declared.filter(([, , name]) => uses(top + end, name))
-    .map(([, kind, name]) => /interface|type/.test(kind) ? `type ${name}` : name).sort();
+    .sort(([, , a], [, , b]) => a.toLowerCase() < b.toLowerCase() ? -1 : 1)
+    .map(([, kind, name]) => /interface|type/.test(kind) ? `type ${name}` : name);
   const path = relative(dirname(output || split), split).replaceAll("\\", "/");
   const own = listing("import", as, ` from "${path.startsWith(".") ? path : `./${path}`}"`);
   const about = `// SPDX-License-Identifier: MIT\n/** What ${name} stands on. */\n`;
