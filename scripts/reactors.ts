@@ -1,38 +1,43 @@
 // SPDX-License-Identifier: MIT
 /**
- * Several reactors: one thread accepts, and gives each client to one of several threads, which have an event loop each.
+ * Several reactors: one thread accepts, and gives each client to one of several threads with an event loop each.
  *
- * A loop over epoll(7), as in epoll.ts, is called a reactor. The main reactor waits for the listening socket alone,
- * the sub reactors wait for the clients, each on its own set. Netty calls them boss and workers; memcached and muduo
- * are built this way, too. In reuseport.ts a hash decides which loop gets a client, here the thread that accepts does:
- * each loop in turn, or with `--spread fewest` the one that has the fewest clients.
+ * A loop over epoll(7), as in epoll.ts, is called a reactor. The main reactor waits for the listening socket alone, the
+ * sub reactors wait for the clients, each on its own epoll set. Netty calls them boss and workers; memcached and muduo
+ * are built this way, too. In reuseport.ts a hash decides which loop gets a client. Here the accepting thread decides:
+ * each loop in turn, or with `--spread fewest` the loop with the fewest clients.
  *
- * Handing a client over takes no queue and no lock. A set belongs to the process, so the main thread itself adds the
- * descriptor to the set of the loop that it has chosen, to be told when it is writable. A new socket is, so the loop
- * wakes up at once and finds a descriptor that it doesn't know, with the client's number beside it. As a sign to stop,
- * every loop is handed the listening socket.
+ * Handing a client over takes no queue and no lock. An epoll set belongs to the process, so the main thread itself adds
+ * the descriptor to the set of the chosen loop, and waits for it to be writable. A new socket is, so the loop wakes up
+ * at once and finds a descriptor that it doesn't know, with the client's number beside it. To stop the loops, the main
+ * thread hands each of them a descriptor that all of them know.
  *
  * The limit: all connections pass through one thread, which reuseport.ts doesn't need. And a client stays with its
  * loop, however busy that is (try `--work 2000`); in pool.ts it gets the thread that is free.
  *
- * These are the kernel's own calls, made through the runtime's FFI. Linux only.
+ * What is real: the kernel's own calls, made through the runtime's FFI. Linux only.
  *
  *   deno run -A scripts/reactors.ts   or: bun scripts/reactors.ts   or: node scripts/reactors.ts
- *   nc 127.0.0.1 9999                 in several terminals: the log shows who gives which client to which loop
- *
- * To copy it into an article: deno run -A scripts/standalone.ts reactors
+ *   nc 127.0.0.1 9999                 in several terminals: the log shows which loop gets which client
  */
 
-import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { setTimeout as sleep } from "node:timers/promises";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
-import { type Client, Clients, READ, WRITE } from "./shim/clients.ts";
-import { burn, cannotListen, fail, heartbeat, log, logWait, messages, onStop, parseOptions } from "./shim/program.ts";
-import { ready, serverOptions, stopping, type ThreadSettings, threadSettings, usageError } from "./shim/program.ts";
-import { work } from "./shim/program.ts";
+import { type Client, Clients, WRITE } from "./shim/clients.ts";
+import {
+  heartbeat,
+  log,
+  logWait,
+  messages,
+  parseOptions,
+  serverOptions,
+  stopping,
+  usageError,
+  work,
+} from "./shim/program.ts";
+import { GIVEN, type Loop, MESSAGES, OPEN, startLoops } from "./shim/reactors.ts";
 import * as sys from "./shim/sys.ts";
-import { keepWorker } from "./shim/worker.ts";
+import { post } from "./shim/worker.ts";
 
 const options = parseOptions(
   "Several reactors: one thread accepts, and gives each client to one of several event loops.",
@@ -48,161 +53,87 @@ const options = parseOptions(
 if (!/^(round|fewest)$/.test(options.spread)) usageError(`--spread ${options.spread}: not round or fewest`);
 sys.requireSystemCalls();
 
-/** What is counted of a loop, in memory that all threads see: these are the indices. */
-const GIVEN = 0, OPEN = 1, MESSAGES = 2;
-
-/** What a loop's thread is told when it starts. */
-interface Loop extends ThreadSettings {
-  /** The set of what it waits for. */
-  epoll: number;
-  /** Found in its set, it is the sign to stop. */
-  listener: number;
-  counts: Int32Array;
-}
-
-const BUFFER_SIZE = 65_536, EVENTS = 512, TIMEOUT = 500;
+const SIZE = 65_536, TIMEOUT = 500, EVENTS = 512, found = sys.epollEvents(EVENTS);
 
 /** The main reactor: it accepts, and keeps no client. */
 async function main(): Promise<void> {
+  const loops = await startLoops(import.meta.url, options.workers), epoll = sys.must(sys.epoll_create1(0));
   // create, bind, listen
-  const { fd: listener, port } = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK)
-    .catch(cannotListen);
-  const loops: Loop[] = [];
-  onStop(async () => {
-    sys.shutdown(listener, sys.SHUT_RDWR);
-    for (const { epoll } of loops) sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, listener, READ);
-    for (let i = 0; i < 25 && loops.some(({ counts }) => Atomics.load(counts, OPEN) > 0); i++) await sleep(20);
+  const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK);
+  const acceptor = new Clients(options, listener, {
+    register: (fd, events) => sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(events, fd))),
+    modify: () => {},
+    unregister: (fd) => sys.epoll_ctl(epoll, sys.EPOLL_CTL_DEL, fd, sys.NULL),
   });
-  // One after the other: a runtime may not like to load the C library in several threads at once.
-  for (let i = 1; i <= options.workers; i++) {
-    const name = `loop-${i}`, epoll = sys.epoll_create1(0), counts = new Int32Array(new SharedArrayBuffer(12));
-    if (epoll < 0) fail(`cannot start ${name}`, sys.systemError(epoll));
-    const loop: Loop = { ...threadSettings(name), epoll, listener, counts };
-    loops.push(loop);
-    // Returns when the loop waits for events.
-    await keepWorker(import.meta.url, () => loop, () => () => closeClients(loop))
-      .catch((error) => fail(`cannot start ${name}`, error));
-  }
-  ready(options.host, port);
-  heartbeat("loop", 5, describe);
+  heartbeat("loop", 5, () => loops.map(describe));
 
-  const epoll = sys.must(sys.epoll_create1(0)), events = sys.epollEvents(EVENTS);
-  const watchListener = (fd: number, events: number) =>
-    sys.must(sys.epoll_ctl(epoll, events === 0 ? sys.EPOLL_CTL_DEL : sys.EPOLL_CTL_ADD, fd, events));
-  const acceptor = new Clients(listener, watchListener, Infinity, give);
-  for (;;) {
-    if (stopping) return;
-    const count = sys.epoll_wait(epoll, events, EVENTS, TIMEOUT);
-    if (count < 0 && count !== -sys.EINTR) fail("epoll_wait", sys.systemError(count));
+  while (!stopping) {
+    const count = sys.epoll_wait(epoll, found, EVENTS, TIMEOUT);
     if (count > 0) logWait("epoll_wait", { ready: count, registered: 1, "entries looked at": count });
-    if (count > 0) acceptor.accept();
-    else acceptor.retry();
-    // Signals and timers: when there is nothing else to do, and otherwise every now and then.
-    if (count <= 0 || sys.turnIsDue()) await sys.runtimeTurn();
+    if (count > 0) acceptor.accept((fd, id) => give(choose(loops, id), fd, id));
+    await acceptor.turn(count);
   }
+}
 
-  function describe(): string[] {
-    return loops.map(({ name, counts }) =>
-      `${name} given ${counts[GIVEN]}, open ${counts[OPEN]}, messages ${counts[MESSAGES]}`
-    );
-  }
-
-  /** Gives a client away: from here on its descriptor is the loop's, which may close it at any time. */
-  function give(fd: number, id: number): void {
-    const { name, epoll, counts } = choose(loops, id);
-    log("give", id, name);
-    Atomics.add(counts, GIVEN, 1);
-    Atomics.add(counts, OPEN, 1);
-    sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, WRITE, id));
-  }
+function describe({ name, counts }: Loop): string {
+  return `${name} given ${counts[GIVEN]}, open ${counts[OPEN]}, messages ${counts[MESSAGES]}`;
 }
 
 /** The loop that gets client number `id`. */
 function choose(loops: Loop[], id: number): Loop {
   if (options.spread === "round") return loops[(id - 1) % loops.length];
-  return loops.reduce((least, loop) =>
-    Atomics.load(loop.counts, OPEN) < Atomics.load(least.counts, OPEN) ? loop : least
-  );
+  const open = ({ counts }: Loop) => Atomics.load(counts, OPEN);
+  return loops.reduce((fewest, loop) => open(loop) < open(fewest) ? loop : fewest);
 }
 
-/** Closes the clients of a thread that has died: its epoll set outlives it, and proc_pid_fdinfo(5) tells of whom. */
-function closeClients({ epoll, counts }: Loop): void {
-  const entries = readFileSync(`/proc/self/fdinfo/${epoll}`, "utf8").matchAll(/^tfd: *(\d+) .* data: *(\w+)/gm);
-  for (const [, fd, data] of entries) {
-    sys.close(Number(fd));
-    Atomics.sub(counts, OPEN, 1);
-    log("close", Number(BigInt(`0x${data}`) >> 32n), "its thread has died");
-  }
+/** Gives a client away: from here on its descriptor is the loop's, which may close it at any time. */
+function give({ name, epoll, counts }: Loop, fd: number, id: number): void {
+  log("give", id, name);
+  Atomics.add(counts, GIVEN, 1);
+  Atomics.add(counts, OPEN, 1);
+  sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(WRITE, fd, id)));
 }
 
 /** A sub reactor: a loop over epoll without a listening socket. */
 async function loop(): Promise<void> {
-  const { epoll, listener, counts } = workerData as Loop;
-  const buffer = sys.memory(BUFFER_SIZE), events = sys.epollEvents(EVENTS);
-  const clients = new Clients(-1, watch);
-  parentPort!.postMessage("waits");
+  const { epoll, stop, counts } = workerData as Loop, buffer = sys.memory(SIZE);
+  const clients = new Clients(options, -1, { register: modify, modify, unregister });
+  post(parentPort!, "waits");
 
   for (;;) {
-    const count = sys.epoll_wait(epoll, events, EVENTS, TIMEOUT);
-    if (count < 0 && count !== -sys.EINTR) fail("epoll_wait", sys.systemError(count));
-    const registered = Atomics.load(counts, OPEN);
+    const count = sys.epoll_wait(epoll, found, EVENTS, TIMEOUT), registered = Atomics.load(counts, OPEN);
     // Without clients it is the sign to stop.
     if (count > 0 && registered > 0) logWait("epoll_wait", { ready: count, registered, "entries looked at": count });
     for (let i = 0; i < count; i++) {
-      const fd = sys.descriptorOf(events, i);
-      if (fd === listener) return clients.each((client) => clients.close(client, "the server stops"));
+      const fd = sys.descriptorOf(found, i);
+      if (fd === stop) return clients.each((client) => clients.close(client, "the server stops"));
       if (clients.has(fd)) handle(clients.at(fd));
       // Not seen before: the main thread has given it to this loop.
-      else clients.add(fd, sys.numberOf(events, i));
+      else clients.add(fd, sys.numberOf(found, i));
     }
-    // Signals and timers: when there is nothing else to do, and otherwise every now and then.
-    if (count <= 0 || sys.turnIsDue()) await sys.runtimeTurn();
+    await clients.turn(count);
   }
 
-  /** Waits for `events` on a client's descriptor, and for nothing else. It has been in the set since it was given. */
-  function watch(fd: number, events: number): void {
-    const operation = events === 0 ? sys.EPOLL_CTL_DEL : sys.EPOLL_CTL_MOD;
-    sys.must(sys.epoll_ctl(epoll, operation, fd, events, clients.at(fd).id));
-    if (events === 0) Atomics.sub(counts, OPEN, 1);
+  /** Waits for `events` alone. A client's descriptor has been in the set since it was given. */
+  function modify(fd: number, events: number): void {
+    sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_MOD, fd, sys.epollEvent(events, fd, clients.at(fd).id)));
   }
 
-  /** A connection is ready, or was: readiness is a hint, and EAGAIN no error. */
+  function unregister(fd: number): void {
+    sys.epoll_ctl(epoll, sys.EPOLL_CTL_DEL, fd, sys.NULL);
+    Atomics.sub(counts, OPEN, 1);
+  }
+
+  /** A client is ready, or was: readiness is a hint. nonblocking.ts shows what EAGAIN and a half-sent reply need. */
   function handle(client: Client): void {
-    if (client.unsent.length > 0) flush(client);
-    else receive(client);
-  }
-
-  function receive(client: Client): void {
-    const { fd, id } = client, size = sys.recv(fd, buffer, BUFFER_SIZE, 0);
-    if (size === -sys.EAGAIN || size > 0 && client.leaving) return;
-    if (size <= 0) return clients.close(client, size);
-    client.silence = 0;
-    log("recv", id, size, buffer.bytes);
-    burn(id, options.work, buffer.bytes);
-    const sent = sys.send(fd, buffer, size, 0);
-    if (sent < 0 && sent !== -sys.EAGAIN) return clients.close(client, sent);
-    if (sent > 0) log("send", id, sent);
-    if (sent === size) return finish(client);
-    // The client is slow: nothing more is read from it until it has taken the rest.
-    client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
-    clients.watch(client, WRITE);
-  }
-
-  function flush(client: Client): void {
-    const { fd, id, unsent } = client;
-    buffer.bytes.set(unsent);
-    const sent = sys.send(fd, buffer, unsent.length, 0);
-    if (sent === -sys.EAGAIN) return;
-    if (sent < 0) return clients.close(client, sent);
-    client.silence = 0;
-    log("send", id, sent);
-    client.unsent = unsent.subarray(sent);
-    if (client.unsent.length === 0) finish(client);
-  }
-
-  function finish(client: Client): void {
-    counts[MESSAGES]++;
-    clients.finish(client, options.messages);
+    const { exchanges } = client;
+    if (client.unsent) clients.flush(client);
+    else {
+      const size = sys.recv(client.fd, buffer, SIZE, 0);
+      if (size > 0) clients.send(client, buffer, size);
+      else clients.ended(client, size);
+    }
+    counts[MESSAGES] += client.exchanges - exchanges;
   }
 }
 

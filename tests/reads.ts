@@ -55,25 +55,25 @@ const cClock = cFunction("clock_gettime", "int", "pointer");
 let timespec: sys.Memory | undefined;
 
 function now(): number {
-  const { pointer, ints } = timespec ??= sys.memory(16);
-  cClock.call(CLOCK_MONOTONIC, pointer);
-  return ints[0] * 1e3 + ints[2] / 1e6;
+  timespec ??= sys.memory(16);
+  cClock(CLOCK_MONOTONIC, timespec);
+  return timespec.ints[0] * 1e3 + timespec.ints[2] / 1e6;
 }
 
-const untimed = "for (const { name, kinds, result, found } of declared) found.call = find(name, kinds, result);";
+const untimed = 'for (const own of declared) Object.assign(own, { call: find(own.name, own.kinds, "int"), errno });';
 const timed = (file: string) => `
-  const kindsOfMmap: Kind[] = ["pointer", "size", "int", "int", "int", "size"];
-  const at = toPointer(Number(find("mmap", kindsOfMmap, "address")(NULL, 4096, 3, 34, -1, 0)));
+  const at = toPointer(Number(mmap(NULL.pointer, 4096, 3, 34, -1, 0)));
   const time = new Int32Array(toArrayBuffer(at, 16)), clock = find("clock_gettime", ["int", "pointer"], "int");
   const now = () => (clock(${CLOCK_MONOTONIC}, at), time[0] * 1e3 + time[2] / 1e6), calls: unknown[] = [];
-  for (const { name, kinds, result, found } of declared) {
-    const call = find(name, kinds, result);
-    found.call = (...values) => {
-      const begin = now(), returned = call(...values), end = now(), error = errno[0];
+  for (const own of declared) {
+    const { name } = own, timed = find(name, own.kinds, "int");
+    const call = (...values: unknown[]) => {
+      const begin = now(), returned = timed(...values), end = now(), error = errno[0];
       calls.push({ name, begin, end, returned: Number(returned) < 0 ? -error : Number(returned) });
       errno[0] = error;
       return returned;
     };
+    Object.assign(own, { call, errno });
   }
   const write = process.getBuiltinModule("node:fs").writeFileSync;
   process.on("exit", () => write(${JSON.stringify(file)}, JSON.stringify(calls)));

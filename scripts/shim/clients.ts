@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * The clients of a loop over non-blocking descriptors: what nonblocking.ts, select.ts, poll.ts, epoll.ts,
- * signals.ts and reactors.ts have in common. How to wait, and what to do with a client that is ready, is their own.
+ * The clients of a loop over non-blocking descriptors: what nonblocking.ts, select.ts, poll.ts, epoll.ts, signals.ts
+ * and reactors.ts have in common. How to wait, and what to do with a client that is ready, is their own.
  */
 
 import { setTimeout } from "node:timers";
-import { type Closable, log, nextNumber, open } from "./program.ts";
-import { LINGER } from "./socket.ts";
+import { burn, type Closable, fail, LINGER, log, nextNumber, onStop, open, stopping } from "./program.ts";
 import * as sys from "./sys.ts";
 
 /** What to wait for: POLLIN and POLLOUT of poll(2), which are EPOLLIN and EPOLLOUT, too. */
@@ -16,42 +15,50 @@ export const READ = sys.POLLIN, WRITE = sys.POLLOUT;
 export interface Client extends Closable {
   readonly fd: number;
   readonly id: number;
-  /** What it is watched for. */
-  events: number;
-  /** Received, but not sent back yet. */
-  unsent: Uint8Array;
+  /** Received, but not sent back yet: the client is slow, and nothing more is received from it until it has that. */
+  unsent: Uint8Array | null;
   exchanges: number;
   /** The server has shut down its side. What still comes is dropped: closed with unread bytes, a socket resets. */
   leaving: boolean;
+  /** Whether there is nothing more to be had at present: the last call returned EAGAIN, or the connection is closed. */
+  drained: boolean;
 }
 
-/** Has the loop wait for `events` on a descriptor, and for nothing else; before it was `before`. */
-type Watch = (fd: number, events: number, before: number) => void;
+/** What the loop waits with. A descriptor is registered for READ; after `modify` it is waited for `events` alone. */
+export interface Selector {
+  /** Throws why the descriptor can't be waited for. */
+  register(fd: number, events: number): void;
+  modify(fd: number, events: number): void;
+  unregister(fd: number): void;
+}
 
-const NOTHING = new Uint8Array(0);
+/** Waits for nothing: for a loop that asks every client in turn. */
+const noSelector: Selector = { register: () => {}, modify: () => {}, unregister: () => {} };
 
 /** The clients of a listening socket. */
 export class Clients {
+  #options: { messages: number; work?: number };
+  #selector: Selector;
   #listener: number;
-  #watch: Watch;
-  #limit: number;
-  #give: (fd: number, id: number) => void;
   #clients: (Client | undefined)[] = [];
   #size = 0;
   #peer = sys.socketAddress();
-  /** There was no descriptor for the client that is first in the backlog. */
-  #exhausted = false;
+  /** What the last reply that the kernel did not take whole was sent from. */
+  #buffer?: sys.Memory;
+  /** Whether the listening socket is registered. It isn't while there are no descriptors for more clients. */
+  #accepts = false;
 
-  /**
-   * `limit` is the first descriptor that can't be waited for. An accepted client is kept,
-   * unless `give` hands it on. A `listener` of -1 is none: clients are added.
-   */
-  constructor(listener: number, watch: Watch, limit = Infinity, give = (fd: number, id: number) => this.add(fd, id)) {
+  /** A `listener` of -1 is none: clients are added. Otherwise it is closed when the server stops. */
+  constructor(options: { messages: number; work?: number }, listener: number, selector = noSelector) {
+    this.#options = options;
+    this.#selector = selector;
     this.#listener = listener;
-    this.#watch = watch;
-    this.#limit = limit;
-    this.#give = give;
-    if (listener >= 0) watch(listener, READ, 0);
+    if (listener < 0) return;
+    this.retry();
+    onStop(() => {
+      if (this.#accepts) selector.unregister(listener);
+      sys.close(listener);
+    });
   }
 
   get size(): number {
@@ -73,72 +80,109 @@ export class Clients {
     for (let fd = 0; fd < this.#clients.length; fd++) if (this.#clients[fd]) visit(this.#clients[fd]!);
   }
 
-  /** The listening socket is ready: accepts all that are waiting. */
-  accept(): void {
-    while (this.accepted(sys.accept4(this.#listener, this.#peer, sys.SOCK_NONBLOCK | sys.SOCK_CLOEXEC), this.#peer));
+  /** The listening socket is ready: accepts all that are waiting, and adds them, unless `take` does something else. */
+  accept(take = (fd: number, id: number): void => this.add(fd, id)): void {
+    const flags = sys.SOCK_NONBLOCK | sys.SOCK_CLOEXEC;
+    while (!stopping && this.accepted(sys.accept4(this.#listener, this.#peer, flags), this.#peer, take));
   }
 
   /** Takes what accept4(2) has returned. Says whether there can be another one. */
-  accepted(fd: number, peer: sys.SocketAddress): boolean {
-    if (fd === -sys.EAGAIN) return false;
+  accepted(fd: number, peer: sys.SocketAddress, take = (fd: number, id: number): void => this.add(fd, id)): boolean {
+    if (fd === -sys.EAGAIN || stopping) return false;
     if (fd < 0) {
-      if (!this.#exhausted) log("error", 0, "accept:", sys.systemError(fd));
+      if (this.#accepts) log("error", 0, "accept:", sys.systemError(fd));
       if (fd === -sys.ECONNABORTED) return true;
       // Out of descriptors. Clients wait in the backlog, and would end every wait at once.
-      if (!this.#exhausted) this.#watch(this.#listener, 0, READ);
-      this.#exhausted = true;
+      if (this.#accepts) this.#selector.unregister(this.#listener);
+      this.#accepts = false;
       return false;
     }
     this.retry();
     const id = nextNumber();
     log("accept", id, sys.addressText(peer));
-    this.#give(fd, id);
+    take(fd, id);
     return true;
+  }
+
+  /** Waits for clients again, if descriptors had run out. */
+  retry(): void {
+    if (this.#accepts || this.#listener < 0 || stopping) return;
+    this.#accepts = true;
+    this.#selector.register(this.#listener, READ);
   }
 
   /** Makes a client of a connection's descriptor and number, and waits for what it sends. */
   add(fd: number, id: number): void {
     const client: Client = {
-      ...{ fd, id, events: READ, unsent: NOTHING, exchanges: 0, silence: 0, leaving: false },
+      ...{ fd, id, unsent: null, exchanges: 0, silence: 0, leaving: false, drained: false },
       abort: (why) => this.close(client, why),
     };
     this.#clients[fd] = client;
     this.#size++;
     open.add(client);
-    if (fd < this.#limit) this.#watch(fd, READ, 0);
-    else this.close(client, `refused: descriptor ${fd}, and there is no bit beyond ${this.#limit - 1}`);
+    try {
+      this.#selector.register(fd, READ);
+    } catch (error) {
+      this.close(client, error);
+    }
   }
 
-  /** Waits for clients again, if descriptors had run out. */
-  retry(): void {
-    if (this.#exhausted) this.#watch(this.#listener, READ, 0);
-    this.#exhausted = false;
+  /** Sends back what was received: the first `size` bytes of `buffer`. What the kernel doesn't take is kept. */
+  send(client: Client, buffer: sys.Memory, size: number): void {
+    const { fd, id } = client;
+    client.drained = false;
+    if (client.leaving) return;
+    client.silence = 0;
+    log("recv", id, size, buffer.bytes);
+    burn(id, this.#options.work ?? 0, buffer.bytes);
+    const sent = sys.send(fd, buffer, size, 0);
+    if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
+    if (sent > 0) log("send", id, sent);
+    if (sent === size) return this.answered(client);
+    this.#buffer = buffer;
+    client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
+    this.#selector.modify(fd, WRITE);
   }
 
-  /** Waits for `events` of a client, and for nothing else. */
-  watch(client: Client, events: number): void {
-    if (client.events !== events) this.#watch(client.fd, events, client.events);
-    client.events = events;
+  /** The client may have room for what is unsent. */
+  flush(client: Client): void {
+    const { fd, id } = client, unsent = client.unsent!, buffer = this.#buffer!;
+    buffer.bytes.set(unsent);
+    const sent = sys.send(fd, buffer, unsent.length, 0);
+    if (sent < 0) return this.ended(client, sent);
+    client.drained = false;
+    client.silence = 0;
+    log("send", id, sent);
+    client.unsent = unsent.subarray(sent);
+    if (client.unsent.length > 0) return;
+    client.unsent = null;
+    this.#selector.modify(fd, READ);
+    this.answered(client);
   }
 
-  /** A message has been sent back whole. After `most` of them the server takes leave. */
-  finish(client: Client, most: number): void {
-    client.unsent = NOTHING;
-    this.watch(client, READ);
-    if (++client.exchanges < most) return;
-    log("close", client.id, `after ${most} messages`);
+  /** A message has been sent back whole. After `--messages` of them the server takes leave. */
+  answered(client: Client): void {
+    if (++client.exchanges < this.#options.messages) return;
+    log("close", client.id, `after ${this.#options.messages} messages`);
     open.delete(client);
     client.leaving = true;
     sys.shutdown(client.fd, sys.SHUT_WR);
     setTimeout(() => this.close(client, ""), LINGER);
   }
 
+  /** A call returned no bytes: EAGAIN is no error, as readiness is a hint. Otherwise the connection has ended. */
+  ended(client: Client, result: number): void {
+    if (result === -sys.EAGAIN) client.drained = true;
+    else this.close(client, result);
+  }
+
   /** Closes a connection, because of the end of the stream (0), what a call has returned, or another reason. */
-  close(client: Client, reason: number | string | Error): void {
+  close(client: Client, reason: unknown): void {
     const { fd, id } = client;
     // Its descriptor may be another client's by now.
     if (this.#clients[fd] !== client) return;
-    if (client.events !== 0 && fd < this.#limit) this.#watch(fd, 0, client.events);
+    client.drained = true;
+    this.#selector.unregister(fd);
     sys.close(fd);
     this.#clients[fd] = undefined;
     this.#size--;
@@ -146,5 +190,16 @@ export class Clients {
     const words = reason === 0 ? "by the client" : typeof reason === "number" ? sys.systemError(reason) : reason;
     if (!client.leaving) log("close", id, words);
     this.retry();
+  }
+
+  /**
+   * Ends a round of the loop, whose wait returned `found`. The runtime gets its turn for signals and timers: when the
+   * server has `waited` in vain, and otherwise every now and then. Says whether signals may have been lost meanwhile.
+   */
+  turn(found: number, waited = true): Promise<boolean> | false {
+    if (found < 0 && found !== -sys.EINTR && found !== -sys.EAGAIN) fail("cannot wait", sys.systemError(found));
+    const idle = found <= 0 && waited;
+    if (idle) this.retry();
+    return (idle || sys.turnIsDue()) && sys.runtimeTurn();
   }
 }

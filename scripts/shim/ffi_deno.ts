@@ -5,10 +5,12 @@ import type * as ffi from "./ffi.ts";
 
 export const NULL: ffi.Pointer = null;
 
+export const padding = () => 0;
+
 // A size is declared with 32 bits: 64 would cost a BigInt per call, and nothing here is that large.
 const types = { int: "i32", size: "u32", pointer: "pointer" } as const;
 
-export function find(name: string, kinds: ffi.Kind[], result: ffi.Result): ffi.Callable {
+export function find(name: string, kinds: ffi.CKind[], result: "int" | "address"): ffi.Callable {
   const parameters = kinds.map((kind) => types[kind]);
   return Deno.dlopen("libc.so.6", { call: { name, parameters, result: result === "int" ? "i32" : "i64" } })
     .symbols.call as ffi.Callable;

@@ -27,20 +27,16 @@ function nodeFFI(): NodeFFI {
 // A size is declared with 32 bits: 64 would cost a BigInt per call, and nothing here is that large.
 const types = { int: "int32", size: "int32", pointer: "uint64" } as const;
 
-/**
- * Node calls functions of up to three parameters fast, and of seven or more if all are plain integers; those between
- * take three times as long. So they get zeros behind: a C function does not look at what it hasn't declared. Each has
- * a function of its own for that, for V8 makes a call fast where it always sees the same one.
- */
-export function find(name: string, kinds: ffi.Kind[], result: ffi.Result): ffi.Callable {
-  const padding = kinds.length > 3 ? Array.from({ length: 7 - kinds.length }, () => "int32") : [];
-  const call = new (nodeFFI().DynamicLibrary)("libc.so.6").getFunction(name, {
-    arguments: [...kinds.map((kind) => types[kind]), ...padding],
+/** Node calls functions of up to three parameters fast, and of seven or more; those between take three times as long. */
+export function padding(parameters: number): number {
+  return parameters > 3 ? Math.max(0, 7 - parameters) : 0;
+}
+
+export function find(name: string, kinds: ffi.CKind[], result: "int" | "address"): ffi.Callable {
+  return new (nodeFFI().DynamicLibrary)("libc.so.6").getFunction(name, {
+    arguments: kinds.map((kind) => types[kind]),
     return: result === "int" ? "int32" : "int64",
   });
-  if (padding.length === 0) return call;
-  const values = kinds.map((_, i) => `value${i}`);
-  return new Function("call", `return (${values}) => call(${[...values, ...padding.map(() => 0)]})`)(call);
 }
 
 export function toPointer(address: number): ffi.Pointer {

@@ -11,7 +11,7 @@
 
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
-import { cFunction, errno, type Pointer, toPointer } from "./ffi.ts";
+import { cFunction, toPointer } from "./ffi.ts";
 import { EINTR, mapped, type Memory, memory, must, SOCK_CLOEXEC } from "./sys.ts";
 
 /** What is asked of the kernel. */
@@ -70,7 +70,7 @@ export class Ring {
    * The size of `struct io_uring_getevents_arg`. It is the seventh parameter, which x86-64 passes on the stack with all
    * of its 64 bits, and so it goes as an address does: half of a shorter one would be left to chance.
    */
-  #waitSize: Pointer = toPointer(24);
+  #waitSize = { pointer: toPointer(24) };
 
   /**
    * Room for so many requests to be handed over at once, and so many completions (powers of two). More of
@@ -79,12 +79,11 @@ export class Ring {
   constructor(requests: number, completions: number) {
     // struct io_uring_params: at 4 and 8 bytes the completions and the flags, and from 40 and 80 on what the
     // kernel fills in: the offsets of head, tail, mask (12 apart from the next), array and completions.
-    const { ints: params, pointer } = memory(120);
+    const given = memory(120), params = given.ints;
     params[1] = completions;
     params[2] = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
       IORING_SETUP_DEFER_TASKRUN;
-    const fd = cSetup.call(SYS_io_uring_setup, requests, pointer);
-    this.#fd = must(fd < 0 ? -errno[0] : fd);
+    this.#fd = must(cSetup(SYS_io_uring_setup, requests, given));
     const count = params[0], array = params[16] / 4, completionsAt = params[25];
     this.#rings = mapped(this.#fd, 0, Math.max(params[16] + 4 * count, completionsAt + 16 * params[1])).ints;
     this.#requests = mapped(this.#fd, IORING_OFF_SQES, 64 * count).ints;
@@ -166,19 +165,16 @@ export class Ring {
     Atomics.store(this.#rings, this.#requestTail, this.#made);
     Atomics.store(this.#rings, this.#completionHead, this.#taken);
     this.calls++;
-    const result = cEnter.call(
+    const result = cEnter(
       SYS_io_uring_enter,
       this.#fd,
       count,
       least,
       flags | IORING_ENTER_EXT_ARG,
-      this.#wait.pointer,
+      this.#wait,
       this.#waitSize,
     );
-    if (result < 0) {
-      const error = errno[0];
-      return error === ETIME || error === EINTR || error === EBUSY ? 0 : -error;
-    }
+    if (result < 0) return result === -ETIME || result === -EINTR || result === -EBUSY ? 0 : result;
     this.#submitted = this.#submitted + result | 0;
     return result;
   }
