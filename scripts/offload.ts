@@ -114,10 +114,9 @@ function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
     return job;
   }
   queue.push(job);
-  if ([...computers].every((computer) => computer.job)) {
-    const full = queue.length > options.queue ? `; not read from while more than ${options.queue} are` : "";
-    logInLine("queue", connection.id, `no worker is free, ${queue.length} in line${full}`, job);
-  }
+  const why = [...computers].some((computer) => !computer.job) ? "" : "no worker is free";
+  const full = queue.length > options.queue ? `; not read from while more than ${options.queue} are` : "";
+  logInLine("queue", connection.id, why, queue.length, job, full);
   handOut();
   return job;
 }

@@ -17,7 +17,17 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import { burn, fail, heartbeat, log, logInLine, parseOptions, serverOptions, threeMessages } from "./shim/program.ts";
+import {
+  burn,
+  fail,
+  heartbeat,
+  log,
+  logInLine,
+  onStop,
+  parseOptions,
+  serverOptions,
+  threeMessages,
+} from "./shim/program.ts";
 import { waited, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
 import { accept, type BlockingConnection, doing, keepThread, type Thread } from "./shim/thread.ts";
@@ -30,9 +40,7 @@ const options = parseOptions(
 
 /** Threads without a client, and clients without a thread: first come, first served. */
 const free: Thread[] = [], line: Connection[] = [];
-/** So many clients may stand in line. The next ones wait in the backlog of the listening socket, unseen. */
-const LONGEST_LINE = 100;
-let started = 0, onLeft = () => {};
+let started = 0;
 
 /** The main thread: accepts, and hands each client to a thread that is free. */
 async function main(): Promise<void> {
@@ -44,13 +52,13 @@ async function main(): Promise<void> {
   // create, bind, listen
   const server = await listen(options);
   heartbeat("threads", 3, doing);
+  // Who stands in line gets no thread any more.
+  onStop(() => line.splice(0));
 
   for (;;) {
     const connection = await server.accept();
-    line.push(connection);
-    if (free.length === 0) logInLine("wait", connection.id, `no thread is free, ${line.length} in line`, connection);
+    logInLine("wait", connection.id, free.length > 0 ? "" : "no thread is free", line.push(connection), connection);
     handOver();
-    if (line.length >= LONGEST_LINE) await new Promise<void>((resolve) => onLeft = resolve);
   }
 }
 
@@ -67,7 +75,6 @@ function handOver(): void {
     log("serve", connection.id, thread.name, ...waited(connection, line.length));
     // Not awaited: the thread runs by itself.
     thread.serve(connection).then(() => joinPool(thread));
-    onLeft();
   }
 }
 

@@ -24,7 +24,6 @@
 import { availableParallelism } from "node:os";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { type Client, Clients, WRITE } from "./shim/clients.ts";
-import { GIVEN, type Loop, MESSAGES, OPEN, startLoops } from "./shim/loops.ts";
 import {
   heartbeat,
   log,
@@ -36,7 +35,9 @@ import {
   usageError,
   work,
 } from "./shim/program.ts";
+import { GIVEN, type Loop, MESSAGES, OPEN, startLoops } from "./shim/reactors.ts";
 import * as sys from "./shim/sys.ts";
+import { post } from "./shim/worker.ts";
 
 const options = parseOptions(
   "Several reactors: one thread accepts, and gives each client to one of several event loops.",
@@ -97,7 +98,7 @@ function give({ name, epoll, counts }: Loop, fd: number, id: number): void {
 async function loop(): Promise<void> {
   const { epoll, stop, counts } = workerData as Loop, buffer = sys.memory(SIZE);
   const clients = new Clients(options, -1, { register: modify, modify, unregister });
-  parentPort!.postMessage("waits");
+  post(parentPort!, "waits");
 
   for (;;) {
     const count = sys.epoll_wait(epoll, found, EVENTS, TIMEOUT), registered = Atomics.load(counts, OPEN);

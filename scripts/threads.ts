@@ -15,12 +15,11 @@
  *   nc 127.0.0.1 9999                   in several terminals: r-1, r-2, ...
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { isMainThread } from "node:worker_threads";
-import { burn, explain, heartbeat, log, logInLine, parseOptions, serverOptions } from "./shim/program.ts";
+import { burn, explain, heartbeat, log, logInLine, onStop, parseOptions, serverOptions } from "./shim/program.ts";
 import { threeMessages, waited, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
-import { accept, type BlockingConnection, doing, startThread, whyNoThread } from "./shim/thread.ts";
+import { accept, type BlockingConnection, doing, startThread, threadCount, whyNoThread } from "./shim/thread.ts";
 
 const options = parseOptions(
   "A thread per connection: each client has a thread of its own, which blocks in recv.",
@@ -30,29 +29,24 @@ const options = parseOptions(
 
 /** Clients without a thread: first come, first served. */
 const line: Connection[] = [], most = options["max-threads"];
-/** So many clients may stand in line. The next ones wait in the backlog of the listening socket, unseen. */
-const LONGEST_LINE = 100;
-let starting = false, onLeft = () => {};
+let starting = false;
 
 /** The main thread: accepts, and starts a thread for each client. */
 async function main(): Promise<void> {
   // create, bind, listen
   const server = await listen(options);
   heartbeat("threads", 3, doing);
+  // Who stands in line gets no thread any more.
+  onStop(() => line.splice(0));
 
   for (;;) {
     const connection = await server.accept();
     // Those in line before will have a thread each.
-    wait(connection, whyNoThread(most, line.length));
-    line.push(connection);
+    const why = whyNoThread(most, line.length);
+    logInLine("wait", connection.id, why, line.push(connection), connection);
     // Not awaited: threads are started, and this loop goes back to accept.
     startThreads();
-    if (line.length >= LONGEST_LINE) await new Promise<void>((resolve) => onLeft = resolve);
   }
-}
-
-function wait(connection: Connection, why: string): void {
-  if (why) logInLine("wait", connection.id, `${why}, ${line.length + 1} in line`, connection);
 }
 
 /** A thread for each client in line, one after the other, as far as there can be more. */
@@ -61,7 +55,6 @@ async function startThreads(): Promise<void> {
   starting = true;
   while (line.length > 0 && !whyNoThread(most)) {
     const connection = line.shift()!;
-    onLeft();
     try {
       const thread = await startThread(import.meta.url, `r-${connection.id}`);
       log("start", connection.id, [thread.cost, ...waited(connection, line.length)].join(", "));
@@ -69,10 +62,13 @@ async function startThreads(): Promise<void> {
       thread.serve(connection);
       thread.ended.then(startThreads);
     } catch (error) {
-      wait(connection, `no thread to be had: ${explain(error)}`);
-      line.unshift(connection);
-      // There may be room for it later.
-      await sleep(1000);
+      const why = `no thread to be had: ${explain(error)}`;
+      // When one of those that run ends, there may be room. If none runs, there is nothing to wait for.
+      if (threadCount() === 0) connection.close(why);
+      else {
+        logInLine("wait", connection.id, why, line.unshift(connection), connection);
+        break;
+      }
     }
   }
   starting = false;

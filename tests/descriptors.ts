@@ -3,7 +3,7 @@
 
 import process from "node:process";
 import { assert, assertEquals } from "./assert.ts";
-import { check, Client, pattern, type Runtime, serve, sleep } from "./harness.ts";
+import { check, Client, pattern, type Runtime, serve, sleep, until } from "./harness.ts";
 
 export function checkReuse(runtime: Runtime, script: string, args: string[]): void {
   check(
@@ -32,5 +32,49 @@ export function checkReuse(runtime: Runtime, script: string, args: string[]): vo
           for (const client of [...old, ...young]) client.close();
         }
       }),
+  );
+}
+
+/** A descriptor that is used again is not closed, and one that becomes free is used. */
+export function checkRoom(runtime: Runtime, script: string): void {
+  check(
+    `${runtime.name} ${script}: a client that took leave closes no one who has got its descriptor`,
+    () =>
+      serve(runtime, script, ["--messages", "1"], async (server) => {
+        const first = await Client.connect(server.port);
+        assert(await first.echo("hello"));
+        first.close();
+        await server.line(/ close #1 /);
+        await sleep(100);
+        const second = await Client.connect(server.port);
+        // For a second it drops what the first one sends.
+        await sleep(1500);
+        assert(await second.echo("hello"));
+        second.close();
+      }),
+  );
+
+  check(
+    `${runtime.name} ${script}: a descriptor that becomes free is used while others keep the server busy`,
+    () =>
+      serve(runtime, script, [], async (server) => {
+        if (runtime.name === "deno") assert(await until(() => server.handles(10)), "Deno has not set up its signals");
+        const busy = await Client.connect(server.port);
+        assert(await busy.echo("hello"));
+        const crowd = Array.from({ length: 120 }, () => new Client(server.port));
+        for (const client of crowd) client.read();
+        await server.line(/ error accept: .*EMFILE/);
+        let done = false;
+        const talk = (async () => {
+          for (; !done; await sleep(20)) assert(await busy.echo("tick"));
+        })();
+        const accepted = () => server.lines(/ accept #/).length, before = accepted();
+        for (const client of crowd.slice(0, 5)) client.close();
+        const used = await until(() => accepted() >= before + 5, 5);
+        done = true;
+        await talk;
+        assert(used, `${accepted() - before} of 5 are accepted while it is busy`);
+        for (const client of [busy, ...crowd]) client.close();
+      }, { descriptors: 96 }),
   );
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** reactors.ts: main and sub reactors. */
 
-import { type Runtime } from "./harness.ts";
+import { assert } from "./assert.ts";
+import { check, Client, type Runtime, serve } from "./harness.ts";
 import { testModel } from "./contract.ts";
 import { checkReuse } from "./descriptors.ts";
 import { checkSums, checkWait } from "./waits.ts";
@@ -10,4 +11,26 @@ testModel("reactors.ts", (runtime: Runtime) => {
   checkWait(runtime, "reactors.ts", ["--workers", "1"], /loop-1 epoll_wait 1 ready, 3 registered, 1 entries looked at/);
   checkSums(runtime, "reactors.ts", [], "epoll_wait");
   checkReuse(runtime, "reactors.ts", []);
+
+  check(
+    `${runtime.name} reactors.ts: --spread fewest: a client goes to the loop that has the fewest, and the counts are told`,
+    () =>
+      serve(runtime, "reactors.ts", ["--workers", "2", "--spread", "fewest"], async (server) => {
+        const served = async (id: number, loop: number) => {
+          const client = await Client.connect(server.port);
+          assert(await client.echo("hello"));
+          await server.line(new RegExp(` main give #${id} loop-${loop}$`));
+          return client;
+        };
+        const first = await served(1, 1), second = await served(2, 2);
+        second.close();
+        await server.line(/ loop-2 close #2 /);
+        // In turn it would be the other one.
+        const third = await served(3, 2), fourth = await served(4, 1);
+        assert(await first.echo("again"));
+        await server.line(/ main loop loop-1 given 2, open 2, messages 3$/, 15);
+        await server.line(/ main loop loop-2 given 2, open 1, messages 2$/, 15);
+        for (const client of [first, third, fourth]) client.close();
+      }),
+  );
 });

@@ -5,8 +5,7 @@
  */
 
 import { setTimeout } from "node:timers";
-import { burn, type Closable, fail, log, nextNumber, onStop, open, stopping } from "./program.ts";
-import { LINGER } from "./socket.ts";
+import { burn, type Closable, fail, LINGER, log, nextNumber, onStop, open, stopping } from "./program.ts";
 import * as sys from "./sys.ts";
 
 /** What to wait for: POLLIN and POLLOUT of poll(2), which are EPOLLIN and EPOLLOUT, too. */

@@ -49,6 +49,10 @@ function wakeWriter(source: Source): void {
   wake?.();
 }
 
+/** So many may be accepted that no one serves yet. The next ones wait in the backlog of the listening socket, unseen. */
+const MOST_UNSERVED = 100;
+let unserved = 0, onServed = () => {};
+
 /** A listening socket. */
 export abstract class Server implements Source {
   onReadable: (() => void) | null = null;
@@ -67,7 +71,8 @@ export abstract class Server implements Source {
   acceptNow(): Connection | null {
     const connection = this.readable ? this.#waiting.shift()! : null;
     if (!connection) return null;
-    connection.accepted = true;
+    connection.unserved = true;
+    unserved++;
     count(ACCEPTED);
     count(OPEN);
     log("accept", connection.id, connection.peer);
@@ -76,6 +81,7 @@ export abstract class Server implements Source {
 
   /** Waits for the next connection. A failed accept is logged, and costs that one connection. See accept(2). */
   async accept(): Promise<Connection> {
+    while (unserved >= MOST_UNSERVED) await new Promise<void>((resolve) => onServed = resolve);
     if (!this.readable) await new Promise<void>((resolve) => this.onReadable = resolve);
     return this.acceptNow()!;
   }
@@ -110,8 +116,8 @@ export abstract class Connection extends Account implements Source, Closable {
   readonly peer: string;
   silence = -Infinity;
   excused?(): boolean;
-  /** Whether `accept` has returned it. */
-  accepted = false;
+  /** Whether it has been accepted, and nothing asked of it yet. */
+  unserved = false;
   /** Whether bytes are on their way that the kernel has not taken yet. */
   protected sending = false;
   /** Whether the client has shut down its sending side, or is gone. */
@@ -151,7 +157,7 @@ export abstract class Connection extends Account implements Source, Closable {
   }
 
   get readable(): boolean {
-    this.silence = 0;
+    this.#ask();
     if (this.#arrived.length === 0) this.look();
     return this.#arrived.length > 0 || this.ended || this.failed || this.isComplete;
   }
@@ -199,7 +205,20 @@ export abstract class Connection extends Account implements Source, Closable {
   abort(why: unknown): void {
     this.#break(why);
     // No one serves it yet, who would close it.
-    if (this.accepted && this.silence === -Infinity) this.close();
+    if (this.unserved) this.close();
+  }
+
+  /** From here on it is the client that is waited for. */
+  #ask(): void {
+    this.silence = 0;
+    this.#serve();
+  }
+
+  #serve(): void {
+    if (!this.unserved) return;
+    this.unserved = false;
+    unserved--;
+    onServed();
   }
 
   #break(why: unknown): void {
@@ -213,7 +232,7 @@ export abstract class Connection extends Account implements Source, Closable {
 
   /** As `recvNow`. */
   read(): Uint8Array | null {
-    this.silence = 0;
+    this.#ask();
     const data = this.#arrived.shift();
     if (data) {
       if (this.#arrived.length === MOST - 1) this.resume();
@@ -233,6 +252,7 @@ export abstract class Connection extends Account implements Source, Closable {
   release(): void {
     if (this.closed) return;
     this.closed = true;
+    this.#serve();
     open.delete(this);
     count(OPEN, -1);
     if (this.ended) return this.destroy();

@@ -167,6 +167,11 @@ export function doing(): string[] {
   return [list([...threads].map((thread) => `${thread.name} ${thread.doing()}`))];
 }
 
+/** How many threads there are. */
+export function threadCount(): number {
+  return threads.size;
+}
+
 /**
  * Why there can't be another thread beside those that run and those that `more` clients will have; empty if there can
  * be. While none runs there is always one to be tried: waiting would not help.

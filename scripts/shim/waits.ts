@@ -32,13 +32,14 @@ function figureText(figures: Record<string, number>): string {
   return Object.entries(figures).map(([name, value]) => `${value} ${name}`).join(", ");
 }
 
-/** Since when what stands in a line has been there. */
+/** Since when a client, or what else stands in a line, has been there. */
 const since = new Map<unknown, number>();
 
-/** Logs that `what` of a connection has to wait, and why: `event` as `wait #4 no thread is free, 1 in line`. */
-export function logInLine(event: string, id: number, why: string, what: unknown): void {
+/** Logs that a client has to wait as the last of `length` in line, unless there is no reason `why`. */
+export function logInLine(event: string, id: number, why: string, length: number, what: unknown, more = ""): void {
+  if (!why) return;
   if (!since.has(what)) since.set(what, performance.now());
-  log(event, id, why);
+  log(event, id, `${why}, ${length} in line${more}`);
 }
 
 /** For the line that says the wait is over: how long it was, and how many wait still. Nothing if there was none. */
