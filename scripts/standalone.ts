@@ -105,7 +105,7 @@ function apart(text: string): [lesson: string, rest: string] {
 
 /** Whether the code of a text, not its comments, has a name. */
 function uses(text: string, name: string): boolean {
-  return new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b`).test(text.replace(/\/\*\*[^]*?\*\/|\/\/ .*/g, ""));
+  return new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b(?!\`)`).test(text.replace(/\/\*\*[^]*?\*\/|\/\/ .*/g, ""));
 }
 
 /** What a text uses of imports. */

@@ -24,7 +24,8 @@ const tools = path.dirname(fileURLToPath(import.meta.url)), scripts = path.dirna
 export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun", node: "node" };
 
 /** The scripts that have copies. */
-const lessons = ["single", "tasks", "multiplex", "threads", "pool", "select", "poll", "nonblocking", "signals"];
+const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport", "offload"]
+  .concat("nonblocking", "select", "poll", "epoll", "epoll_edge", "signals", "reactors");
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
 const shared = ["sys.ts", "calls.ts"];
@@ -38,7 +39,8 @@ interface Source {
 
 /** The text without comments, which say nothing about what is used. */
 const codeOf = (text: string) => text.replace(/\/\*\*[^]*?\*\/|(?<!:)\/\/ .*/g, "");
-const uses = (code: string, name: string) => new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b`).test(code);
+const wordOf = (name: string) => `(?<!(?<!\\.\\.)\\.|[#\\w])${name.replace(/[.?]/g, "\\$&")}\\b(?!\`)`;
+const uses = (code: string, name: string) => new RegExp(wordOf(name)).test(code);
 
 /** Takes the imports out of a text. */
 function importsIn(text: string, imports: Source["imports"]): string {
@@ -63,8 +65,54 @@ function parse(text: string, { blocks, imports, exports }: Source): void {
   }
 }
 
-/** Makes one copy. */
-export function copy(script: string, runtime: string): string {
+/** What is written more simply in a copy: in all of them, and in some. */
+const simpler: Record<string, [RegExp, string][]> = {
+  "": [
+    [/sys\.requireSystemCalls\(\);\n/, ""],
+    // An error that would end the process does so by itself; and signals do.
+    [/\s*\.catch\((cannotListen|\(error\) => fail\(.*\))\)/g, ""],
+    [/while \(!stopping\)/, "for (;;)"],
+    [/ \|\| size > 0 && client\.leaving/, ""],
+  ],
+  nonblocking: [[/new Clients\(options, listener\)/, "new Clients()"]],
+  epoll: [
+    [/\bedge \? [^:]+ : (\w+)/, "$1"],
+    [/if \(!edge\) /, ""],
+    [/busy = undrained\.size > 0, /, ""],
+    [/busy \? 0 : TIMEOUT/, "TIMEOUT"],
+    [/^ *\/\/ .*`edge`.*\n/gm, ""],
+    [/^const undrained = /m, "undrained = "],
+  ],
+  epoll_edge: [
+    [/\bedge \? ([^:]+) : \w+/, "$1"],
+    [/else if \(edge\) (.*;\n).*\n/, "else $1"],
+    [/register\(fd: number, events: number\)/, "register(fd: number)"],
+    [/modify\(fd.*\{\n.*\n/, "modify(): void {\n"],
+    [/With `edge`: the clients/, "The clients"],
+    [/With `edge` once/, "Once"],
+  ],
+  offload: [[/\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g, ""]],
+  reactors: [
+    [/, stop, counts/, ", counts"],
+    [/^ *\/\/ Without clients.*\n/m, ""],
+  ],
+};
+
+/** What no copy has: statements that use it are left out. */
+const gone = [
+  "clients.turn",
+  "acceptor.turn",
+  "clients.answered",
+  "client.silence",
+  "edge",
+  "fd === stop",
+  "connection.excused",
+  "computer.job?.connection.abort",
+];
+
+/** Makes one copy. `name` is that of the script, or of the script with an option: epoll_edge. */
+export function copy(name: string, runtime: string): string {
+  const [script] = name.split("_");
   const source = readFileSync(path.join(scripts, `${script}.ts`), "utf8"), files = new Map<string, Source>();
   const has = (word: RegExp) => word.test(codeOf(source));
   const limited = has(/threeMessages/), layered = has(/\/(thread|selector)\.ts/);
@@ -74,8 +122,16 @@ export function copy(script: string, runtime: string): string {
     has(/drained/) && "drained",
     has(/\.cost\b/) && "cost",
     has(/unregister/) && "waits",
+    has(/\.exchanges/) && "exchanges",
+    has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
   ];
-  const endings = [(limited || script === "single") && "First", has(/isMainThread/) && "InThread"].filter(Boolean);
+  const endings = [
+    (limited || script === "single") && "First",
+    has(/isMainThread/) && "InThread",
+    has(/acceptor/) && "Giving",
+  ].filter(Boolean);
+  /** Whether several threads accept, so that they count together. */
+  const shares = has(/ReusePort/);
   const sockets = has(/ReusePort/) && runtime === "deno" ? "node" : runtime;
 
   /** The hand-written file for what is imported from shim/, with what copies take from there. */
@@ -99,6 +155,8 @@ export function copy(script: string, runtime: string): string {
 
   /** What stands in the place of other text, whichever file it is in. */
   function adapt(text: string): string {
+    if (!tags.includes("exchanges")) text = text.replace(", exchanges: 0", "");
+    if (shares) text = text.replace("++connections", "nextNumber()");
     // Other scripts are not there.
     text = text.replace(/(?<=[.:*\/] [^.:]*[.:]) [^.:]*\b\w+\.ts\b[^.]*\./g, "");
     text = text.replace(/^(.*?) *\/\/ tag: (\w+)\n/gm, (_, line, tag) => tags.includes(tag) ? `${line}\n` : "");
@@ -111,7 +169,7 @@ export function copy(script: string, runtime: string): string {
           declaration.slice(0, -`${ending}`.length) + text.slice(at + declaration.length);
       }
     }
-    text = text.replace(/\boptions(, )(?=listener)|, options(?=\))|(?<=new \w+\()options(?=\))/g, "");
+    text = text.replace(/\boptions(, )(?=listener|-1)|, options(?=\))|(?<=new \w+\()options(?=\))/g, "");
     text = text.replace(/(?<=\()options\b(?=[,)])/g, "HOST, PORT");
     text = text.replace(/\boptions\.(\w+)|\boptions\["(.*?)"\]/g, (_, a, b) => constant(a ?? b));
     if (endings.includes("InThread")) return text;
@@ -122,17 +180,19 @@ export function copy(script: string, runtime: string): string {
     });
   }
 
-  const imports: Source["imports"] = new Map();
+  const settled: string[] = [];
+  const imports: Source["imports"] = new Map(), [given] = /^const options = [^]*?^\);/m.exec(source)!;
   let lesson = importsIn(source, imports).replace(/^[^]*? \*\/\n/, "").replace(/^const options = [^]*?^\);\n/m, "");
-  lesson = adapt(lesson).replace("sys.requireSystemCalls();\n", "").trim();
-  // An error that would end the process does so by itself; and signals do, so that the runtime needs no turn.
-  lesson = lesson.replace(/\s*\.catch\((cannotListen|\(error\) => fail\(.*\))\)/g, "");
-  lesson = lesson.replace(" || size > 0 && client.leaving", "");
-  if (!tags.includes("waits")) lesson = lesson.replace("new Clients(listener)", "new Clients()");
-  for (const name of ["clients.turn", "clients.answered", "client.silence"]) lesson = without(lesson, name);
+  for (const [pattern, by] of simpler[name] ?? []) lesson = lesson.replace(pattern, by);
+  for (const [pattern, by] of simpler[""]) lesson = lesson.replace(pattern, by);
+  lesson = adapt(lesson);
+  if (!has(/isLight/)) lesson = without(lesson, "burn");
+  for (const word of name === "epoll" ? [...gone, "undrained"] : gone) lesson = without(lesson, word);
   if (limited) lesson = lesson.replace(/for \(;;\) \{(?=\n.*recv)/, "for (let i = 0; i < MESSAGES; i++) {");
   for (const [name, { from, as }] of imports) {
-    if (from.startsWith(".") && !as.startsWith("*") && !find(name, load(from))) lesson = without(lesson, name);
+    if (!from.startsWith(".") || as.startsWith("*") || find(name, load(from))) continue;
+    if (uses(codeOf(given), name)) imports.delete(name);
+    else lesson = without(lesson, name);
   }
   const needs = /^const [^;]*(\w\(|\bnew )/m.test(codeOf(lesson)) && /^(async )?function/m.test(lesson);
   // A lesson that is nothing but steps becomes a function, as the others are.
@@ -145,23 +205,27 @@ export function copy(script: string, runtime: string): string {
   }
   lesson = lesson.replaceAll("await sys.openListener", "sys.openListener");
 
-  if (!codeOf(lesson.replace("await main();", "")).includes("await ")) {
-    lesson = lesson.replace("async function main(): Promise<void>", "function main(): void").replace(
-      "await main",
-      "main",
-    );
-  }
+  // A function that awaits nothing any more is none that can be awaited.
+  lesson = lesson.replace(
+    /^async function (\w+)\((.*)\): Promise<void> (\{\n[^]*?^\}\n)/gm,
+    (all, name, values, body) => {
+      if (/\bawait /.test(codeOf(body))) return all;
+      settled.push(name);
+      return `function ${name}(${values}): void ${body}`;
+    },
+  );
+  for (const name of settled) lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
 
   // What is used, and what that uses.
   const taken = new Map<string, string>(), outside = new Map<string, string>(), calls = new Map<string, string>();
-  function add(name: string, from: Source): void {
-    const file = find(name, from), block = file?.blocks.get(name);
-    if (!file || !block) throw new Error(`${script}: there is no ${name} in copy/`);
+  function add(wanted: string, from: Source): void {
+    const file = find(wanted, from), block = file?.blocks.get(wanted);
+    if (!file || !block) throw new Error(`${script}: there is no ${wanted} in copy/`);
     const [, row] = /^const \w+ = (cFunction\([^]*?\));/m.exec(block) ?? [];
-    if (row) calls.set(name, row.replace(/, (\w+)/g, ', "$1"'));
+    if (row) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
     if (row) return add("cFunction", load("ffi.ts"));
-    if (taken.has(name)) return;
-    taken.set(name, block);
+    if (taken.has(wanted)) return;
+    taken.set(wanted, block);
     take(codeOf(block), file);
   }
   function take(code: string, { imports, blocks }: Source): void {
@@ -173,7 +237,10 @@ export function copy(script: string, runtime: string): string {
     }
     for (const name of blocks.keys()) if (uses(code, name)) add(name, { imports, blocks, exports: [] });
   }
-  take(codeOf(lesson), { imports, blocks: new Map(), exports: [] });
+  take(codeOf(lesson + (has(/availableParallelism\(\), /) ? "; availableParallelism()" : "")), {
+    ...{ imports, blocks: new Map(), exports: [] },
+  });
+  if (shares) add("nextNumber", load("program.ts"));
 
   // The order in which they need each other; what all use comes last.
   const order = ["program.ts", "", "sys.ts", "address.ts", "calls.ts", "ffi.ts"];
@@ -197,10 +264,10 @@ export function copy(script: string, runtime: string): string {
   body = body.replace(/^(const [A-Z_\d]+ = .*;\n)\n(?=const [A-Z_\d]+ = .*;\n)/gm, "$1");
   const code = codeOf(body), constants = [["host", '"127.0.0.1"'], ["port", "9999"]];
   if (limited) constants.push(["messages", "3"]);
-  const [given] = /^const options = [^]*?^\);/m.exec(source)!;
+  if (has(/isLight/)) constants.push(["work", "0"]);
   for (const [, name, value] of given.matchAll(/"?([\w-]+)"?: \[([^,\]]+), /g)) constants.push([name, value]);
   const used = constants.map(([name, value]) => [constant(name), value]).filter(([name]) => uses(code, name));
-  const top = [header(source, script, runtime), importsOf(outside, code)];
+  const top = [header(source, name, runtime), importsOf(outside, code)];
   return [...top, used.map(([name, value]) => `const ${name} = ${value};`).join("\n"), body].join("\n\n") + "\n";
 }
 
@@ -211,7 +278,7 @@ function constant(option: string): string {
 /** Leaves out the statements in which a name is used, and the comments right before them. */
 function without(text: string, name: string): string {
   const statement = new RegExp(
-    `^(?: *// .*\\n)*( *)(?!// )\\S?.*(?<![.\\w])${name}\\b(?:.*;\\n|[^]*?\\n\\1\\S.*[;}]\\n)`,
+    `^(?: *(?://|/\\*\\*) .*\\n)*( *)(?!//|/\\*)\\S?.*${wordOf(name)}(?:.*;\\n|[^]*?\\n\\1(?:\\S.*)?[;}]\\n)`,
     "m",
   );
   while (uses(codeOf(text), name)) {
@@ -233,11 +300,11 @@ function trim(pieces: string[], lesson: string): string[] {
       const owner = /^class Server/m.test(piece)
         ? "(server|source|this)"
         : /^class Clients/m.test(piece)
-        ? "(clients|this)"
+        ? "(clients|acceptor|this)"
         : "";
       const members = piece.replace(/\n\}$/, "").split(/\n\n(?= {2}\S)/).filter((member) => {
         const [, name] = /^ {2}(?:async |get )?(#?\w+)\(/m.exec(member) ?? [];
-        return !name || name === "constructor" || new RegExp(`${owner}\\.${name}\\b`).test(code);
+        return !name || name === "constructor" || new RegExp(`${owner}\\.${name}\\b(?!\`)`).test(code);
       });
       return `${members.join("\n\n")}\n}`;
     });
@@ -249,7 +316,8 @@ function importsOf(outside: Map<string, string>, code: string): string {
   const lines = new Map<string, string[]>();
   for (const [as, from] of [...outside].sort()) {
     const name = as.split(" ").at(-1)!;
-    if (uses(code, name)) lines.set(from, [...lines.get(from) ?? [], as]);
+    const isValue = as.startsWith("type ") && outside.has(name);
+    if (uses(code, name) && !isValue) lines.set(from, [...lines.get(from) ?? [], as]);
   }
   return [...lines].sort().map(([from, names]) =>
     `import ${/^\* |^process$/.test(names[0]) ? names[0] : `{ ${names.join(", ")} }`} from "${from}";\n`
@@ -262,10 +330,10 @@ export function fileOf(name: string, runtime: string): string {
 }
 
 /** The first paragraph of the script's header, and how to run it. */
-function header(source: string, script: string, runtime: string): string {
+function header(source: string, name: string, runtime: string): string {
   const [, comment] = /\/\*\*([^]*?) \*\//.exec(source)!;
   const [first, ...others] = comment.replace(/^ \* ?/gm, "").trim().split("\n\n");
-  const start = /^ *deno run -A scripts\/\w+\.ts/, run = `${commands[runtime]} ${fileOf(script, runtime)}`;
+  const start = /^ *deno run -A scripts\/\w+\.ts/, run = `${commands[runtime]} ${fileOf(name, runtime)}`;
   const rows = others.find((text) => start.test(text))!.split("\n")
     .map((line) => line.replace(start, run).replace(/ +or: .*/, "").trim().split(/ {2,}/));
   const width = Math.max(...rows.map(([line]) => line.length)) + 3;
@@ -301,9 +369,9 @@ function wrap(text: string): string {
 function main(folder: string): void {
   const files = Object.keys(commands).flatMap((runtime) => {
     mkdirSync(path.join(folder, runtime), { recursive: true });
-    return lessons.map((script) => {
-      const file = path.join(folder, runtime, fileOf(script, runtime));
-      writeFileSync(file, copy(script, runtime));
+    return lessons.map((name) => {
+      const file = path.join(folder, runtime, fileOf(name, runtime));
+      writeFileSync(file, copy(name, runtime));
       return file;
     });
   });

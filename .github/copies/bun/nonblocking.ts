@@ -254,8 +254,13 @@ class Clients {
     }
     const id = ++this.#connections;
     console.log(`accept #${id}`, addressText(peer));
-    this.#clients.set(fd, { fd, id, unsent: null });
+    this.add(fd, id);
     return true;
+  }
+
+  /** Makes a client of a descriptor and a number. */
+  add(fd: number, id: number): void {
+    this.#clients.set(fd, { fd, id, unsent: null });
   }
 
   /** Closes a connection, because of the end of the stream (0) or an error. */

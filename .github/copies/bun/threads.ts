@@ -8,7 +8,6 @@
  */
 
 import { writeSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { URL } from "node:url";
 import {
   isMainThread,
@@ -24,12 +23,7 @@ const MAX_THREADS = 64;
 
 /** Clients without a thread: first come, first served. */
 const line: Connection[] = [], most = MAX_THREADS;
-/**
- * So many clients may stand in line. The next ones wait in the backlog of the
- * listening socket, unseen.
- */
-const LONGEST_LINE = 100;
-let starting = false, onLeft = () => {};
+let starting = false;
 
 /** The main thread: accepts, and starts a thread for each client. */
 async function main(): Promise<void> {
@@ -39,24 +33,10 @@ async function main(): Promise<void> {
   for (;;) {
     const connection = await server.accept();
     // Those in line before will have a thread each.
-    wait(connection, whyNoThread(most, line.length));
-    line.push(connection);
+    const why = whyNoThread(most, line.length);
+    logInLine("wait", connection.id, why, line.push(connection), connection);
     // Not awaited: threads are started, and this loop goes back to accept.
     startThreads();
-    if (line.length >= LONGEST_LINE) {
-      await new Promise<void>((resolve) => onLeft = resolve);
-    }
-  }
-}
-
-function wait(connection: Connection, why: string): void {
-  if (why) {
-    logInLine(
-      "wait",
-      connection.id,
-      `${why}, ${line.length + 1} in line`,
-      connection,
-    );
   }
 }
 
@@ -69,7 +49,6 @@ async function startThreads(): Promise<void> {
   starting = true;
   while (line.length > 0 && !whyNoThread(most)) {
     const connection = line.shift()!;
-    onLeft();
     try {
       const thread = await startThread(import.meta.url, `r-${connection.id}`);
       log(
@@ -81,10 +60,20 @@ async function startThreads(): Promise<void> {
       thread.serve(connection);
       thread.ended.then(startThreads);
     } catch (error) {
-      wait(connection, `no thread to be had: ${explain(error)}`);
-      line.unshift(connection);
-      // There may be room for it later.
-      await sleep(1000);
+      const why = `no thread to be had: ${explain(error)}`;
+      // When one of those that run ends, there may be room. If none runs, there
+      // is nothing to wait for.
+      if (threadCount() === 0) connection.close(why);
+      else {
+        logInLine(
+          "wait",
+          connection.id,
+          why,
+          line.unshift(connection),
+          connection,
+        );
+        break;
+      }
     }
   }
   starting = false;
@@ -349,6 +338,11 @@ async function startThread(script: string, name: string): Promise<Thread> {
 
 let running = 0;
 
+/** How many threads there are. */
+function threadCount(): number {
+  return running;
+}
+
 /** Why there can't be another thread beside those that `more` clients need. */
 function whyNoThread(most: number, more = 0): string {
   return running + more < most ? "" : `${most} threads are the most`;
@@ -375,15 +369,18 @@ function shown(data: Uint8Array): string {
 
 const since = new WeakMap<object, number>();
 
-/** Prints that something has to wait. */
+/** Prints why something has to wait, unless there is no reason to. */
 function logInLine(
   event: string,
   id: number,
   why: string,
+  length: number,
   what: object,
+  more = "",
 ): void {
+  if (!why) return;
   since.set(what, performance.now());
-  log(event, id, why);
+  log(event, id, `${why}, ${length} in line${more}`);
 }
 
 /** For the log: how long it had to wait, and how many still do. */

@@ -318,9 +318,14 @@ class Clients {
     }
     const id = ++this.#connections;
     console.log(`accept #${id}`, addressText(peer));
+    this.add(fd, id);
+    return true;
+  }
+
+  /** Makes a client of a descriptor and a number. */
+  add(fd: number, id: number): void {
     this.#clients.set(fd, { fd, id, unsent: null });
     this.#selector.register(fd, READ);
-    return true;
   }
 
   /** Sends back what was received. What the kernel doesn't take is kept. */

@@ -29,12 +29,7 @@ const WORKERS = 3;
  * served.
  */
 const free: Thread[] = [], line: Connection[] = [];
-/**
- * So many clients may stand in line. The next ones wait in the backlog of the
- * listening socket, unseen.
- */
-const LONGEST_LINE = 100;
-let started = 0, onLeft = () => {};
+let started = 0;
 
 /** The main thread: accepts, and hands each client to a thread that is free. */
 async function main(): Promise<void> {
@@ -48,19 +43,14 @@ async function main(): Promise<void> {
 
   for (;;) {
     const connection = await server.accept();
-    line.push(connection);
-    if (free.length === 0) {
-      logInLine(
-        "wait",
-        connection.id,
-        `no thread is free, ${line.length} in line`,
-        connection,
-      );
-    }
+    logInLine(
+      "wait",
+      connection.id,
+      free.length > 0 ? "" : "no thread is free",
+      line.push(connection),
+      connection,
+    );
     handOver();
-    if (line.length >= LONGEST_LINE) {
-      await new Promise<void>((resolve) => onLeft = resolve);
-    }
   }
 }
 
@@ -82,7 +72,6 @@ function handOver(): void {
     );
     // Not awaited: the thread runs by itself.
     thread.serve(connection).then(() => joinPool(thread));
-    onLeft();
   }
 }
 
@@ -357,15 +346,18 @@ function shown(data: Uint8Array): string {
 
 const since = new WeakMap<object, number>();
 
-/** Prints that something has to wait. */
+/** Prints why something has to wait, unless there is no reason to. */
 function logInLine(
   event: string,
   id: number,
   why: string,
+  length: number,
   what: object,
+  more = "",
 ): void {
+  if (!why) return;
   since.set(what, performance.now());
-  log(event, id, why);
+  log(event, id, `${why}, ${length} in line${more}`);
 }
 
 /** For the log: how long it had to wait, and how many still do. */

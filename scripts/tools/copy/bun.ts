@@ -12,10 +12,15 @@ export function listen(hostname: string, port: number): Server {
   return server;
 }
 
-/** As `listen`, for several sockets that share a port: see socket(7). */
-export function listenReusePort(hostname: string, port: number): Server {
+/** Binds and listens, without saying so. */
+export function bind(hostname: string, port: number): Server {
+  return new Server({ hostname, port });
+}
+
+/** As `bind`, for several sockets that share a port: see socket(7). */
+export function bindReusePort({ host, port }: { host: string; port: number }): Server {
   // Bun's types don't know this option.
-  const shared = { hostname, port, reusePort: true };
+  const shared = { hostname: host, port, reusePort: true };
   return new Server(shared);
 }
 
@@ -151,6 +156,11 @@ export class Connection {
   /** Resolves when the kernel has taken all. */
   writable(): Promise<void> {
     return this.#sent;
+  }
+
+  /** Whether it has failed. */
+  get isBroken(): boolean {
+    return this.#reason !== "" && this.#reason !== "by the client";
   }
 
   /** Closes the connection. See close(2). */

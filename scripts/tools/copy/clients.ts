@@ -13,6 +13,7 @@ export interface Client {
   /** Received, but not sent back yet: nothing more is received before that. */
   unsent: Uint8Array | null;
   drained?: boolean; // tag: drained
+  exchanges: number; // tag: exchanges
 }
 
 /** What the loop waits with. */
@@ -35,7 +36,8 @@ export class Clients {
   constructor(listener: number, selector: Selector) { // tag: waits
     this.#listener = listener; // tag: waits
     this.#selector = selector; // tag: waits
-    selector.register(listener, READ); // tag: waits
+    selector.register(listener, READ); // tag: own
+    if (listener >= 0) selector.register(listener, READ); // tag: added
   } // tag: waits
 
   get size(): number {
@@ -63,6 +65,17 @@ export class Clients {
     while (this.accepted(sys.accept4(this.#listener, this.#peer, flags), this.#peer));
   }
 
+  /** The listening socket is ready: accepts all that are waiting for `take`. */
+  acceptGiving(take: (fd: number, id: number) => void): void {
+    for (;;) {
+      const fd = sys.accept4(this.#listener, this.#peer, sys.SOCK_NONBLOCK);
+      if (fd < 0) return;
+      const id = ++this.#connections;
+      log("accept", id, sys.addressText(this.#peer));
+      take(fd, id);
+    }
+  }
+
   /** Takes what accept4(2) has returned. Whether there can be another one. */
   accepted(fd: number, peer: sys.SocketAddress): boolean {
     if (fd === -sys.EAGAIN) return false;
@@ -75,9 +88,14 @@ export class Clients {
     }
     const id = ++this.#connections;
     log("accept", id, sys.addressText(peer));
-    this.#clients.set(fd, { fd, id, unsent: null });
-    this.#selector.register(fd, READ); // tag: waits
+    this.add(fd, id);
     return true;
+  }
+
+  /** Makes a client of a descriptor and a number. */
+  add(fd: number, id: number): void {
+    this.#clients.set(fd, { fd, id, unsent: null, exchanges: 0 });
+    this.#selector.register(fd, READ); // tag: waits
   }
 
   /** Sends back what was received. What the kernel doesn't take is kept. */
@@ -87,6 +105,7 @@ export class Clients {
     client.drained = false; // tag: drained
     if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
     if (sent > 0) log("send", client.id, sent);
+    if (sent === size) client.exchanges++; // tag: exchanges
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
     this.#selector.modify(client.fd, WRITE);
@@ -101,6 +120,7 @@ export class Clients {
     client.drained = false; // tag: drained
     log("send", client.id, sent);
     client.unsent = sent < unsent.length ? unsent.subarray(sent) : null;
+    if (!client.unsent) client.exchanges++; // tag: exchanges
     if (!client.unsent) this.#selector.modify(client.fd, READ);
   }
 

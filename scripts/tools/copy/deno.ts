@@ -125,6 +125,11 @@ export class Connection {
     return this.#sent;
   }
 
+  /** Whether it has failed. */
+  get isBroken(): boolean {
+    return this.#reason !== "" && this.#reason !== "by the client";
+  }
+
   /** Closes the connection. See close(2). */
   close(): void {
     log("close", this.id, this.#reason);

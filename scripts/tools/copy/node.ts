@@ -17,15 +17,21 @@ export async function listen(host: string, port: number): Promise<Server> {
   return server;
 }
 
-/** As `listen`, for several sockets that share a port: see socket(7). */
-export async function listenReusePort(
-  host: string,
-  port: number,
-): Promise<Server> {
+/** Binds and listens, without saying so. */
+export function bind(host: string, port: number): Promise<Server> {
+  return bindReusePort({ host, port, reusePort: false });
+}
+
+/** As `bind`, for several sockets that share a port: see socket(7). */
+export async function bindReusePort({ host, port, reusePort = true }: {
+  host: string;
+  port: number;
+  reusePort?: boolean;
+}): Promise<Server> {
   // With allowHalfOpen, a client that shuts down its side still gets replies.
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
   const server = new Server(listener);
-  await once(listener.listen({ host, port, reusePort: true }), "listening");
+  await once(listener.listen({ host, port, reusePort }), "listening");
   return server;
 }
 
@@ -137,6 +143,11 @@ export class Connection {
   /** Resolves when the kernel has taken all. */
   writable(): Promise<void> {
     return this.#sent;
+  }
+
+  /** Whether it has failed. */
+  get isBroken(): boolean {
+    return this.#reason !== "" && this.#reason !== "by the client";
   }
 
   /** Closes the connection. See close(2). */

@@ -51,15 +51,18 @@ export function heartbeat(
 
 const since = new WeakMap<object, number>();
 
-/** Prints that something has to wait. */
+/** Prints why something has to wait, unless there is no reason to. */
 export function logInLine(
   event: string,
   id: number,
   why: string,
+  length: number,
   what: object,
+  more = "",
 ): void {
+  if (!why) return;
   since.set(what, performance.now());
-  log(event, id, why);
+  log(event, id, `${why}, ${length} in line${more}`);
 }
 
 /** For the log: how long it had to wait, and how many still do. */
@@ -67,6 +70,46 @@ export function waited(what: object, left: number): string[] {
   const time = performance.now() - (since.get(what) ?? NaN);
   if (Number.isNaN(time)) return [];
   return [`after ${time.toFixed(1)} ms in line, ${left} wait now`];
+}
+
+/** Prints that the server is ready. */
+export function ready(host: string, port: number): void {
+  console.log(`listening on ${host}:${port}`);
+}
+
+const numbers: Int32Array = workerData?.numbers ?? new Int32Array(new SharedArrayBuffer(4));
+
+/** Counts the connections of all threads, from 1. */
+export function nextNumber(): number {
+  return Atomics.add(numbers, 0, 1) + 1;
+}
+
+/** Whether a message begins with `light`. */
+export function isLight(data: Uint8Array): boolean {
+  return new TextDecoder().decode(data.subarray(0, 5)) === "light";
+}
+
+/** Computes for so many milliseconds, unless the message is light. */
+export function burn(id: number, milliseconds: number, data: Uint8Array): void {
+  if (milliseconds === 0 || isLight(data)) return;
+  log("work", id, milliseconds, "ms");
+  for (const end = performance.now() + milliseconds; performance.now() < end;);
+}
+
+/** How many there are, and which. */
+export function list(items: string[]): string {
+  return `${items.length}: ${items.join(", ")}`;
+}
+
+/** What a thread is told. */
+export interface ThreadSettings {
+  readonly name: string;
+  readonly numbers: Int32Array;
+}
+
+/** For a thread with this name. */
+export function threadSettings(name: string): ThreadSettings {
+  return { name, numbers };
 }
 
 /** What an error says. */

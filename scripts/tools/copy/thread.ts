@@ -151,6 +151,11 @@ export async function keepThread(script: string, name: () => string, started: (t
 
 let running = 0;
 
+/** How many threads there are. */
+export function threadCount(): number {
+  return running;
+}
+
 /** Why there can't be another thread beside those that `more` clients need. */
 export function whyNoThread(most: number, more = 0): string {
   return running + more < most ? "" : `${most} threads are the most`;
