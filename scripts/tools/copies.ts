@@ -201,7 +201,9 @@ export function copy(name: string, runtime: string): string {
   }
   for (const [name, { from }] of imports) {
     const block = from.startsWith(".") && find(name, load(from))?.blocks.get(name);
-    if (block && /^function/m.test(block)) lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
+    if (block && /^function/m.test(block) && !block.includes("): Promise<")) {
+      lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
+    }
   }
   lesson = lesson.replaceAll("await sys.openListener", "sys.openListener");
 
@@ -267,7 +269,7 @@ export function copy(name: string, runtime: string): string {
   if (has(/isLight/)) constants.push(["work", "0"]);
   for (const [, name, value] of given.matchAll(/"?([\w-]+)"?: \[([^,\]]+), /g)) constants.push([name, value]);
   const used = constants.map(([name, value]) => [constant(name), value]).filter(([name]) => uses(code, name));
-  const top = [header(source, name, runtime), importsOf(outside, code)];
+  const top = [header(source, name, runtime), importsOf(outside, code + used.map(([, value]) => value))];
   return [...top, used.map(([name, value]) => `const ${name} = ${value};`).join("\n"), body].join("\n\n") + "\n";
 }
 
@@ -298,13 +300,13 @@ function trim(pieces: string[], lesson: string): string[] {
       if (!/^class /m.test(piece)) return piece;
       // Several classes have a `close`.
       const owner = /^class Server/m.test(piece)
-        ? "(server|source|this)"
+        ? "(server|source|probe|this)"
         : /^class Clients/m.test(piece)
         ? "(clients|acceptor|this)"
         : "";
       const members = piece.replace(/\n\}$/, "").split(/\n\n(?= {2}\S)/).filter((member) => {
         const [, name] = /^ {2}(?:async |get )?(#?\w+)\(/m.exec(member) ?? [];
-        return !name || name === "constructor" || new RegExp(`${owner}\\.${name}\\b(?!\`)`).test(code);
+        return !name || name === "constructor" || new RegExp(`(${owner}\\.|\\{ )${name}\\b`).test(code);
       });
       return `${members.join("\n\n")}\n}`;
     });

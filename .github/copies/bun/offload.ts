@@ -9,6 +9,7 @@
  */
 
 import { writeSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { URL } from "node:url";
 import {
   isMainThread,

@@ -10,6 +10,7 @@
 
 import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
 import { writeSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import process from "node:process";
 import { URL } from "node:url";
 import { getSystemErrorName } from "node:util";

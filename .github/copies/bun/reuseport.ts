@@ -9,6 +9,7 @@
  */
 
 import { writeSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { URL } from "node:url";
 import {
   isMainThread,
@@ -151,12 +152,22 @@ class Server {
     this.listener = Bun.listen({ ...address, allowHalfOpen: true, socket });
   }
 
+  /** The port that was bound, also when 0 was asked for. */
+  get port(): number {
+    return this.listener.port;
+  }
+
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
     while (this.#accepted.length === 0) {
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
     return this.#accepted.shift()!;
+  }
+
+  /** Stops listening. */
+  close(): void {
+    this.listener.stop();
   }
 }
 

@@ -9,6 +9,7 @@
  */
 
 import { writeSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import process from "node:process";
 import { URL } from "node:url";
 import { getSystemErrorName } from "node:util";

@@ -11,6 +11,7 @@
 import { once } from "node:events";
 import { writeSync } from "node:fs";
 import * as net from "node:net";
+import { availableParallelism } from "node:os";
 import { URL } from "node:url";
 import {
   isMainThread,

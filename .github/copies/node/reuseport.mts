@@ -11,6 +11,7 @@
 import { once } from "node:events";
 import { writeSync } from "node:fs";
 import * as net from "node:net";
+import { availableParallelism } from "node:os";
 import { URL } from "node:url";
 import {
   isMainThread,
@@ -30,7 +31,7 @@ async function main(): Promise<void> {
   // Another server could share the port with this one. A socket without the
   // option, kept until the loops are about to listen, makes sure that none
   // does.
-  const probe = bind(HOST, PORT), { port } = probe;
+  const probe = await bind(HOST, PORT), { port } = probe;
   const loops = new Loops(import.meta.url, port);
   for (let i = 1; i <= WORKERS; i++) {
     await loops.start();
@@ -152,12 +153,22 @@ class Server {
     listener.on("error", (error) => log("error", 0, `accept: ${error}`));
   }
 
+  /** The port that was bound, also when 0 was asked for. */
+  get port(): number {
+    return (this.#listener.address() as net.AddressInfo).port;
+  }
+
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
     while (this.#accepted.length === 0) {
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
     return this.#accepted.shift()!;
+  }
+
+  /** Stops listening. */
+  close(): void {
+    this.#listener.close();
   }
 }
 
