@@ -25,10 +25,10 @@ export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun
 
 /** The scripts that have copies. */
 const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport", "offload"]
-  .concat("nonblocking", "select", "poll", "epoll", "epoll_edge", "signals", "reactors");
+  .concat("nonblocking", "select", "poll", "epoll", "epoll_edge", "signals", "reactors", "uring");
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
-const shared = ["sys.ts", "calls.ts"];
+const shared = ["sys.ts", "calls.ts", "ring.ts"];
 
 /** What a file declares at its top level, each with its comment, by name; what it imports; and what it passes on. */
 interface Source {
@@ -92,6 +92,14 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/With `edge` once/, "Once"],
   ],
   offload: [[/\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g, ""]],
+  uring: [
+    [/.*\nconst silent = .*;\n/, ""],
+    [/, silent\)/, ", false)"],
+    [/^ *\/\/ Not everything was sent\. The receive.*\n.*\n/m, ""],
+    [/^ *\/\/ The server has shut down.*\n.*\n/m, ""],
+    [/if \(count === 0 \|\| .*\n/, ""],
+    [/^ *\/\/ Signals and timers.*\n/m, ""],
+  ],
   reactors: [
     [/, stop, counts/, ", counts"],
     [/^ *\/\/ Without clients.*\n/m, ""],
@@ -224,8 +232,8 @@ export function copy(name: string, runtime: string): string {
     const file = find(wanted, from), block = file?.blocks.get(wanted);
     if (!file || !block) throw new Error(`${script}: there is no ${wanted} in copy/`);
     const [, row] = /^const \w+ = (cFunction\([^]*?\));/m.exec(block) ?? [];
-    if (row) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
-    if (row) return add("cFunction", load("ffi.ts"));
+    if (row && file === load("calls.ts")) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
+    if (calls.has(wanted)) return add("cFunction", load("ffi.ts"));
     if (taken.has(wanted)) return;
     taken.set(wanted, block);
     take(codeOf(block), file);
@@ -263,7 +271,7 @@ export function copy(name: string, runtime: string): string {
   const line = `// ${"-".repeat(40)}`, rest = [`${line} what it stands on`, ...pieces];
   let body = (needs ? [...rest, `${line} the server`, lesson] : [lesson.slice(0, at), ...rest, end]).join("\n\n");
   body = body.replace(/\bsys\.(\w+)/g, (all, name) => calls.has(name) ? all : name);
-  body = body.replace(/^(const [A-Z_\d]+ = .*;\n)\n(?=const [A-Z_\d]+ = .*;\n)/gm, "$1");
+  body = packed(body);
   const code = codeOf(body), constants = [["host", '"127.0.0.1"'], ["port", "9999"]];
   if (limited) constants.push(["messages", "3"]);
   if (has(/isLight/)) constants.push(["work", "0"]);
@@ -271,6 +279,18 @@ export function copy(name: string, runtime: string): string {
   const used = constants.map(([name, value]) => [constant(name), value]).filter(([name]) => uses(code, name));
   const top = [header(source, name, runtime), importsOf(outside, code + used.map(([, value]) => value))];
   return [...top, used.map(([name, value]) => `const ${name} = ${value};`).join("\n"), body].join("\n\n") + "\n";
+}
+
+/** Puts constants that follow each other on as few lines as they fit. */
+function packed(text: string): string {
+  return text.replace(/(?:^const [A-Z_\d]+ = .*;\n\n?(?! *\/))+/gm, (all) => {
+    const lines: string[] = [];
+    for (const [, row] of all.matchAll(/^const (.*);$/gm)) {
+      if (lines.length > 0 && `const ${lines.at(-1)}, ${row};`.length <= 80) lines[lines.length - 1] += `, ${row}`;
+      else lines.push(row);
+    }
+    return lines.map((line) => `const ${line};\n`).join("") + "\n";
+  });
 }
 
 function constant(option: string): string {

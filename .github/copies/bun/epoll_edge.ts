@@ -128,17 +128,9 @@ function memoryAt(address: number, size: number): Memory {
   };
 }
 
-const EAGAIN = 11;
-const AF_INET = 2;
-const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6;
-const TCP_NODELAY = 1;
-const EPOLLET = 1 << 31;
-const EPOLL_CTL_ADD = 1;
-const EPOLL_CTL_DEL = 2;
+const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
+const EPOLLET = 1 << 31, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2;
 
 /** A `struct sockaddr_in`, with its length. See ip(7). */
 interface SocketAddress extends Memory {
@@ -221,8 +213,7 @@ function descriptorOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 2];
 }
 
-const READ = 1;
-const WRITE = 4;
+const READ = 1, WRITE = 4;
 
 /** System calls, with what they take: see section 2 of the manual. */
 const sys = {
@@ -381,6 +372,7 @@ function logWait(
 // ---------------------------------------- the server
 
 const SIZE = 65_536, buffer = memory(SIZE), TIMEOUT = 500, EVENTS = 512;
+
 const epoll = must(sys.epoll_create1(0)), found = epollEvents(EVENTS);
 /**
  * The clients for whom no call has returned EAGAIN yet. epoll_wait will not

@@ -126,14 +126,8 @@ function memoryAt(address: number, size: number): Memory {
   };
 }
 
-const EAGAIN = 11;
-const AF_INET = 2;
-const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6;
-const TCP_NODELAY = 1;
+const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
 
 /** A `struct sockaddr_in`, with its length. See ip(7). */
 interface SocketAddress extends Memory {
@@ -229,8 +223,7 @@ function setTimeval({ ints }: Memory, milliseconds: number): void {
   ints[2] = milliseconds % 1000 * 1000;
 }
 
-const READ = 1;
-const WRITE = 4;
+const READ = 1, WRITE = 4;
 
 /** System calls, with what they take: see section 2 of the manual. */
 const sys = {

@@ -154,17 +154,9 @@ function memoryAt(address: number, size: number): Memory {
   };
 }
 
-const EAGAIN = 11;
-const AF_INET = 2;
-const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6;
-const TCP_NODELAY = 1;
-const EPOLL_CTL_ADD = 1;
-const EPOLL_CTL_DEL = 2;
-const EPOLL_CTL_MOD = 3;
+const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
+const EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3;
 
 /** A `struct sockaddr_in`, with its length. See ip(7). */
 interface SocketAddress extends Memory {
@@ -252,8 +244,7 @@ function numberOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 1];
 }
 
-const READ = 1;
-const WRITE = 4;
+const READ = 1, WRITE = 4;
 
 /** What the loop must remember of a client between two events. */
 interface Client {
@@ -360,9 +351,7 @@ class Clients {
   }
 }
 
-const GIVEN = 0;
-const OPEN = 1;
-const MESSAGES = 2;
+const GIVEN = 0, OPEN = 1, MESSAGES = 2;
 
 /** System calls, with what they take: see section 2 of the manual. */
 const sys = {
