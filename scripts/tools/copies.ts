@@ -25,7 +25,18 @@ export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun
 
 /** The scripts that have copies. */
 const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport", "offload"]
-  .concat("nonblocking", "select", "poll", "epoll", "epoll_edge", "signals", "reactors", "uring");
+  .concat(
+    "nonblocking",
+    "select",
+    "poll",
+    "epoll",
+    "epoll_edge",
+    "signals",
+    "reactors",
+    "uring",
+    "blocking",
+    "processes",
+  );
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
 const shared = ["sys.ts", "calls.ts", "ring.ts"];
@@ -92,6 +103,18 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/With `edge` once/, "Once"],
   ],
   offload: [[/\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g, ""]],
+  blocking: [
+    [/ *heartbeat\("backlog"[^]*?\}\);\n/, ""],
+    [/ *if \(fd < 0\) return;\n/, ""],
+    [/\bawait (?=thread\.)/g, ""],
+    [/server\.settings\(0\)/, "server.settings()"],
+    [/(new BlockingServer\(listener), .*?\)/, "$1)"],
+  ],
+  processes: [
+    [/(import\.meta\.url, options)\)/, '$1["max-processes"])'],
+    [/const log = .*;/, "const log = 1;"],
+    [/ *\/\/ Its standard error is the log: .*\n/, "  // Its standard error is this one's output.\n"],
+  ],
   uring: [
     [/.*\nconst silent = .*;\n/, ""],
     [/, silent\)/, ", false)"],
@@ -115,6 +138,7 @@ const gone = [
   "edge",
   "fd === stop",
   "connection.excused",
+  "children.timeLimit",
   "computer.job?.connection.abort",
 ];
 
@@ -130,6 +154,8 @@ export function copy(name: string, runtime: string): string {
     has(/drained/) && "drained",
     has(/\.cost\b/) && "cost",
     has(/unregister/) && "waits",
+    has(/joinIfChild/) && "child",
+    runtime === "deno" ? "deno" : "plain",
     has(/\.exchanges/) && "exchanges",
     has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
   ];
@@ -180,7 +206,7 @@ export function copy(name: string, runtime: string): string {
     text = text.replace(/\boptions(, )(?=listener|-1)|, options(?=\))|(?<=new \w+\()options(?=\))/g, "");
     text = text.replace(/(?<=\()options\b(?=[,)])/g, "HOST, PORT");
     text = text.replace(/\boptions\.(\w+)|\boptions\["(.*?)"\]/g, (_, a, b) => constant(a ?? b));
-    if (endings.includes("InThread")) return text;
+    if (endings.includes("InThread") || endings.includes("InChild")) return text;
     // Where there is one thread, it needn't say who it is.
     return text.replace(/\blog\("(\w+)", ([\w.]+)(.*)\);/g, (_, event, id, rest) => {
       const what = id === "0" ? `"${event}"` : `\`${event} #\${${id}}\``;
@@ -213,7 +239,11 @@ export function copy(name: string, runtime: string): string {
       lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
     }
   }
-  lesson = lesson.replaceAll("await sys.openListener", "sys.openListener");
+  for (const [, name] of lesson.matchAll(/\bawait sys\.(\w+)/g)) {
+    if (/^function/m.test(find(name, load("./sys.ts"))?.blocks.get(name) ?? "")) {
+      lesson = lesson.replaceAll(`await sys.${name}(`, `sys.${name}(`);
+    }
+  }
 
   // A function that awaits nothing any more is none that can be awaited.
   lesson = lesson.replace(

@@ -159,12 +159,9 @@ function addressText({ bytes }: SocketAddress): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
-function openListener(host: string, port: number, type: number): number {
-  const fd = must(sys.socket(AF_INET, type, 0)), address = socketAddress();
+/** The address of an IPv4 host, and a port. */
+function resolveAddresses(host: string, port: number): SocketAddress[] {
+  const address = socketAddress();
   address.bytes.set([
     AF_INET,
     0,
@@ -172,6 +169,16 @@ function openListener(host: string, port: number, type: number): number {
     port,
     ...host.split(".").map(Number),
   ]);
+  return [address];
+}
+
+/**
+ * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
+ * Returns the descriptor.
+ */
+function openListener(host: string, port: number, type: number): number {
+  const fd = must(sys.socket(AF_INET, type, 0));
+  const [address] = resolveAddresses(host, port);
   // The port can be had again at once; and no reply waits for another to be
   // acknowledged.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
