@@ -16,7 +16,7 @@ import { lookup } from "node:dns/promises";
 import { setImmediate, setTimeout } from "node:timers";
 import * as util from "node:util";
 import { cFunction, cFunctionToAddress, errno, NULL, type Pointer, toArrayBuffer, toPointer } from "./ffi.ts";
-import { formatAddress, process } from "./program.ts";
+import { cannotListen, formatAddress, process, ready } from "./program.ts";
 import type { Address } from "./socket.ts";
 
 export { requireSystemCalls } from "./ffi.ts";
@@ -271,19 +271,25 @@ export function addressText(address: SocketAddress): string {
 }
 
 /**
- * The first three of the eight steps: socket(2), bind(2), listen(2). `type` is SOCK_STREAM with SOCK_NONBLOCK or
- * without. Throws if the address can't be had (EADDRINUSE, EACCES, ENOTFOUND).
+ * The first three of the eight steps: socket(2), bind(2), listen(2). Prints the ready line, and returns the descriptor;
+ * or ends the process with a line that says why the address can't be had. `type` is SOCK_STREAM, with SOCK_NONBLOCK or
+ * without.
  */
-export async function openListener(where: Address, type: number): Promise<{ fd: number; port: number }> {
-  const [address] = await resolveAddresses(where);
-  const fd = must(socket(familyOf(address), type | SOCK_CLOEXEC, 0));
-  // The port can be had again right after the server has ended; and no reply waits for another to be acknowledged.
-  must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
-  must(setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1));
-  must(bind(fd, address));
-  must(listen(fd, 4096));
-  must(getsockname(fd, address));
-  return { fd, port: portOf(address) };
+export async function openListener(where: Address, type: number): Promise<number> {
+  try {
+    const [address] = await resolveAddresses(where);
+    const fd = must(socket(familyOf(address), type | SOCK_CLOEXEC, 0));
+    // The port can be had again right after the server has ended; and no reply waits for another to be acknowledged.
+    must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
+    must(setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1));
+    must(bind(fd, address));
+    must(listen(fd, 4096));
+    must(getsockname(fd, address));
+    ready(where.host, portOf(address));
+    return fd;
+  } catch (error) {
+    return cannotListen(error);
+  }
 }
 
 // ---------------------------------------------------------------- select, poll
@@ -524,6 +530,23 @@ export function read(fd: number, buffer: Memory, size: number): number {
 /** Writes up to `size` bytes and returns how many were taken. See write(2). */
 export function write(fd: number, buffer: Memory, size: number): number {
   const result = cWrite.call(fd, buffer.pointer, size);
+  return result < 0 ? -errno[0] : result;
+}
+
+const cClockGettime = cFunction("clock_gettime", "int", "pointer");
+const cSigaction = cFunction("sigaction", "int", "pointer", "pointer");
+
+export const CLOCK_MONOTONIC = 1, SIGHUP = 1, SIGCHLD = 17;
+
+/** Fills in a `struct timespec`: seconds and nanoseconds, of 64 bits each. See clock_gettime(2). */
+export function clock_gettime(clock: number, time: Memory): number {
+  const result = cClockGettime.call(clock, time.pointer);
+  return result < 0 ? -errno[0] : result;
+}
+
+/** Says what the process does on a signal, and fills in what it did before. See sigaction(2). */
+export function sigaction(signal: number, action: Memory, old: Memory): number {
+  const result = cSigaction.call(signal, action.pointer, old.pointer);
   return result < 0 ? -errno[0] : result;
 }
 
