@@ -4,6 +4,7 @@
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, Client, type Runtime, serve, sleep, Slow } from "./harness.ts";
 import { testModel } from "./contract.ts";
+import { interrupt } from "./waits.ts";
 
 testModel("blocking.ts", (runtime: Runtime) => {
   const title = `${runtime.name} blocking.ts`;
@@ -75,4 +76,31 @@ testModel("blocking.ts", (runtime: Runtime) => {
       assert(lines < 50, `${lines} lines for ${messages} messages`);
       client.close();
     }));
+
+  check(
+    `${title}: a call that a signal interrupts is not half a second of silence`,
+    () =>
+      serve(runtime, "blocking.ts", ["--idle", "10"], async (server) => {
+        const client = await Client.connect(server.port);
+        assert(await client.echo("hello"));
+        await interrupt(server.pid, 25);
+        assert(await client.echo("again"));
+        client.close();
+      }),
+  );
+
+  check(
+    `${title}: what still comes after the last message is dropped, also when a signal interrupts that`,
+    () =>
+      serve(runtime, "blocking.ts", ["--messages", "1"], async (server) => {
+        const client = await Client.connect(server.port), start = performance.now();
+        assert(await client.echo("hello"));
+        assertEquals(await client.end(), "end");
+        await interrupt(server.pid, 3);
+        assertEquals(server.lines(/ close #1/), [], "the connection is open");
+        if (performance.now() - start > 900) throw new Slow("the test took too long");
+        client.close();
+        await server.line(/ close #1 after 1 messages$/);
+      }),
+  );
 });
