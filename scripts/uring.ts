@@ -119,14 +119,14 @@ function onSent(client: RingClient, sent: number): void {
 }
 
 /** Asks for the next bytes. */
-function receive({ fd, place, buffer }: RingClient): void {
-  ring.recv(fd, buffer.address, BUFFER_SIZE, place << 1);
+function receive({ fd, place, address }: RingClient): void {
+  ring.recv(fd, address, BUFFER_SIZE, place << 1);
 }
 
 /** A chain of two requests: send what is in the buffer; when all of it is sent, receive the next bytes. */
 function reply(client: RingClient): void {
-  const { fd, place, buffer, start, size } = client;
-  ring.sendThen(fd, buffer.address + start, size, place << 1 | SEND, silent);
+  const { fd, place, address, start, size } = client;
+  ring.sendThen(fd, address + start, size, place << 1 | SEND, silent);
   receive(client);
 }
 

@@ -42,9 +42,9 @@ function stubborn(): string {
   return program;
 }
 
-/** The runtime, started by a shell that does something first. */
-function after(commands: string, { name, command }: Runtime): Runtime {
-  return { name, command: ["sh", "-c", `${commands}; exec "$@"`, "sh", ...command] };
+/** The runtime, started by another command. */
+function startedBy(prefix: string[], { name, command }: Runtime): Runtime {
+  return { name, command: [...prefix, ...command] };
 }
 
 /** Has clients come and go, all of which must be served. */
@@ -124,7 +124,7 @@ testModel("processes.ts", (runtime: Runtime) => {
 
   check(`${title}: started with SIGHUP ignored, as by nohup, it goes on when that comes`, () => {
     if (runtime.name !== "bun") return `${runtime.name} doesn't keep a signal ignored`;
-    return serve(after("trap '' HUP", runtime), "processes.ts", [], async (server) => {
+    return serve(startedBy(["env", "--ignore-signal=HUP"], runtime), "processes.ts", [], async (server) => {
       process.kill(server.pid, "SIGHUP");
       await sleep(300);
       await visit(server, 1);
@@ -134,7 +134,7 @@ testModel("processes.ts", (runtime: Runtime) => {
   check(
     `${title}: started with SIGCHLD ignored, it still knows how a child has ended`,
     () =>
-      serve(after("trap '' CHLD", runtime), "processes.ts", [], async (server) => {
+      serve(startedBy(["env", "--ignore-signal=CHLD"], runtime), "processes.ts", [], async (server) => {
         await visit(server, 3);
         assertEquals([...await server.allClosed()].map(([, reason]) => reason), Array(3).fill("by the client"));
         assertEquals([await server.stop(), server.errors], [0, ""]);
@@ -148,13 +148,18 @@ testModel("processes.ts", (runtime: Runtime) => {
       return Promise.resolve();
     });
     const copied = { name: runtime.name, command: [program, ...runtime.command.slice(1)] };
-    await serve(after(`mkdir ${start}; cd ${start}`, copied), "processes.ts", [], async (server) => {
-      copyFileSync(program, `${program}-new`);
-      renameSync(`${program}-new`, program);
-      rmdirSync(start);
-      await visit(server, 2);
-      assertEquals(server.errors, "");
-    });
+    await serve(
+      startedBy(["sh", "-c", 'mkdir "$0"; cd "$0"; exec "$@"', start], copied),
+      "processes.ts",
+      [],
+      async (server) => {
+        copyFileSync(program, `${program}-new`);
+        renameSync(`${program}-new`, program);
+        rmdirSync(start);
+        await visit(server, 2);
+        assertEquals(server.errors, "");
+      },
+    );
   });
 
   check(

@@ -52,7 +52,10 @@ export function joinIfChild(): Told | null {
   return told;
 }
 
-/** How much of its memory a process shares with no other, and how much it has in all. See proc_pid_smaps(5). */
+/**
+ * How much of its memory a process shares with no other, and how much it has in all; nothing if it has ended. See
+ * proc_pid_smaps(5).
+ */
 export function memoryOf(pid: number): string {
   try {
     const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
@@ -60,7 +63,7 @@ export function memoryOf(pid: number): string {
       .map((name) => Number(new RegExp(`${name}: *(\\d+)`).exec(text)![1]) / 1000);
     return `${(clean + dirty).toFixed(1)} of ${all.toFixed(1)} MB its own`;
   } catch {
-    return "has ended";
+    return "";
   }
 }
 

@@ -109,9 +109,12 @@ export class Children {
     }
   }
 
-  /** What each is, such as `#1 process 4711 30.1 of 70.2 MB its own`. */
+  /** What each is that runs, such as `#1 process 4711 30.1 of 70.2 MB its own`. */
   describe(): string[] {
-    return this.list.map(({ id, pid }) => `#${id} process ${pid} ${memoryOf(pid)}`);
+    return this.list.flatMap(({ id, pid }) => {
+      const memory = memoryOf(pid);
+      return memory ? [`#${id} process ${pid} ${memory}`] : [];
+    });
   }
 
   /** Sends a signal to all, and to what they have started. See kill(2). */

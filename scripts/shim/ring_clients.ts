@@ -16,8 +16,9 @@ export interface RingClient extends Closable {
   readonly id: number;
   /** Marks the requests that are made for it. */
   readonly place: number;
-  /** Its buffer: the address, and the bytes. */
-  readonly buffer: { readonly address: number; readonly bytes: Uint8Array };
+  /** The address of its buffer, and what is in it. */
+  readonly address: number;
+  readonly bytes: Uint8Array;
   /** The part of the buffer that is to be sent: where it starts, and its size. */
   start: number;
   size: number;
@@ -60,7 +61,7 @@ export class RingClients {
     this.#told = false;
     const id = nextNumber(), place = this.#free.pop() ?? this.#clients.length;
     const client: RingClient = {
-      ...{ fd, id, place, buffer: this.#bufferOf(place), start: 0, size: 0, messages: 0, silence: 0, leaving: false },
+      ...{ fd, id, place, ...this.#bufferOf(place), start: 0, size: 0, messages: 0, silence: 0, leaving: false },
       abort: (why) => {
         this.#leave(client, why);
         // The pending request then completes, which is when the descriptor can be closed.
@@ -79,7 +80,7 @@ export class RingClients {
     client.start = 0;
     client.size = size;
     client.messages++;
-    log("recv", client.id, size, client.buffer.bytes);
+    log("recv", client.id, size, client.bytes);
   }
 
   /** A send has completed: all, or a part, or with an error. After the last message the server takes its leave. */
@@ -112,7 +113,7 @@ export class RingClients {
     log("close", client.id, reason);
   }
 
-  #bufferOf(place: number): RingClient["buffer"] {
+  #bufferOf(place: number): Pick<RingClient, "address" | "bytes"> {
     const block = Math.floor(place / BUFFERS_PER_BLOCK), at = place % BUFFERS_PER_BLOCK * BUFFER_SIZE;
     const { address, bytes } = this.#blocks[block] ??= sys.memory(BUFFERS_PER_BLOCK * BUFFER_SIZE);
     return { address: address + at, bytes: bytes.subarray(at, at + BUFFER_SIZE) };
