@@ -24,6 +24,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { children, signalChild, startChild } from "./tools/children.ts";
 import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
+import { findRuntime, type Found } from "./tools/runtimes.ts";
 import { axisNames, cpuPerMessage, doubts, report, settingText, title, units, WIDTH } from "./tools/report.ts";
 import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./tools/results.ts";
 
@@ -252,24 +253,24 @@ for (const name of asked) {
   if (other) usageError(`--models ${other}: ${name} doesn't measure it`);
 }
 
-/** The runtimes: their programs (what the PATH has may be a script that starts one) and versions. */
-const programs: Record<string, string> = { [runtime]: process.execPath };
-const versions: Record<string, string> = { [runtime]: process.versions[runtime]! };
+/** The runtimes that are there. */
+const found: Record<string, Found> = {
+  [runtime]: { program: process.execPath, version: process.versions[runtime]! },
+};
 const chosenRuntimes = choose(
   "runtime",
   ["deno", "bun", "node"],
   options.runtimes === "own" ? [runtime] : options.runtimes.split(","),
 ).filter((name) => {
   if (name === runtime) return true;
-  const evaluate = [...name === "deno" ? ["eval"] : [], "-p", `process.execPath + "\\n" + process.versions.${name}`];
-  [programs[name], versions[name]] = String(spawnSync(name, evaluate).stdout ?? "").split("\n");
-  if (!versions[name]) say(`${name} is not on the PATH: left out`);
-  return versions[name];
+  const answer = findRuntime(name);
+  if (typeof answer === "string") return say(`${answer}: ${name} is left out`);
+  return found[name] = answer;
 });
 
 /** The command that runs a script. */
 function onRuntime(name: string, script: string): string[] {
-  return [programs[name], ...name === "deno" ? ["run", "-A"] : [], join(folder, script)];
+  return [found[name].program, ...name === "deno" ? ["run", "-A"] : [], join(folder, script)];
 }
 
 // ---------------------------------------------------------------- servers
@@ -633,7 +634,7 @@ function describe(): Omit<Results, "experiments"> {
     machine: `${cpus()[0]?.model.trim() ?? process.arch}, ${availableParallelism()} cores, ` +
       `${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${release().split("-")[0]}` +
       (existsSync(congestion) ? `, TCP ${readFileSync(congestion, "utf8").trim()}` : ""),
-    versions: Object.fromEntries(chosenRuntimes.map((name) => [name, `${name} ${versions[name]}`])),
+    versions: Object.fromEntries(chosenRuntimes.map((name) => [name, `${name} ${found[name].version}`])),
     generator: runtime,
     messageBytes: options.size,
     seconds: milliseconds / 1000,
@@ -652,7 +653,7 @@ process.on("exit", () => {
   if (built) rmSync(built, { recursive: true, force: true });
 });
 
-if (chosenRuntimes.length === 0) fail("nothing to measure", "none of the runtimes is on the PATH");
+if (chosenRuntimes.length === 0) fail("nothing to measure", "none of the runtimes is there");
 const context = describe(), results: Experiment[] = [];
 say(`${context.machine}\n${Object.values(context.versions).join(", ")}; ${context.date}`);
 const prepared = asked.map(prepare);

@@ -22,6 +22,7 @@ import { live } from "./tools/live.ts";
 import { drawSvg, drawText } from "./tools/picture.ts";
 import { fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
 import { record } from "./tools/record.ts";
+import { findRuntime } from "./tools/runtimes.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 /** The servers: a script that is ready for clients says so. */
@@ -52,6 +53,9 @@ for (const model of options.operands) {
 if (!["deno", "bun", "node"].includes(options.runtime)) {
   usageError(`unknown runtime "${options.runtime}"; known are deno, bun, node`);
 }
+const found = options.runtime === runtime ? { program: process.execPath } : findRuntime(options.runtime);
+if (typeof found === "string") fail(`cannot run servers on ${options.runtime}`, found);
+const command = [found.program, ...options.runtime === "deno" ? ["run", "-A"] : []];
 if (options.svg && !existsSync(dirname(options.svg))) fail(`cannot write ${options.svg}`, "there is no such folder");
 if (options.live) {
   if (!/^\d+$/.test(options.live) || Number(options.live) > 65_535) {
@@ -60,12 +64,12 @@ if (options.live) {
   if (options.operands.length > 2) usageError("--live shows two models at most");
   if (options.svg || options.json) usageError("--live shows its page, and writes neither --svg nor --json");
   const chosen = options.operands.length > 0 ? options.operands : ["pool"];
-  await live(folder, models, chosen, Number(options.live), { ...options, options: own });
+  await live(folder, models, chosen, Number(options.live), { ...options, command, options: own });
 }
 
 const pictures: Picture[] = [];
 for (const model of options.operands.length > 0 ? options.operands : models) {
-  pictures.push(draw(await record(folder, model, { ...options, options: own })));
+  pictures.push(draw(await record(folder, model, { ...options, command, options: own })));
 }
 
 if (options.json) {

@@ -216,7 +216,7 @@ for (const runtime of runtimes) {
       // It goes by the name of another runtime, and whatever it is to run, it runs the broken server.
       const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
       const broken = [find(program), ...rest, path.join(peers, "broken.ts"), "corrupt"];
-      const text = `case "$*" in *execPath*) echo "$0"; exec echo 99.0.0;; esac
+      const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
 exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       await withProgram(fake, text, async (folder) => {
         const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
@@ -230,6 +230,27 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
         const about = lines.filter((line) => line.startsWith(`tasks ${fake}`));
         assertEquals(about.length, 1);
         assertMatch(about[0], /2 connections: left out: connection \d+: not what was sent/);
+      });
+    });
+
+    check(`${name} bench.ts, timeline.ts: no figures of one runtime under the name of another`, async () => {
+      // Where there is no node, Deno starts itself under that name.
+      const other = name === "node" ? "bun" : "node",
+        only = { name, command: [find(name), ...runtime.command.slice(1)] };
+      const text = name === "deno" ? "" : `exec '${find(name)}' "$@"`;
+      await withProgram(name === "deno" ? "unused" : other, text, async (folder) => {
+        const environment = { PATH: folder };
+        const bench = await run(only, "bench.ts", ["--runtimes", other, "--models", "tasks"], { environment });
+        assertEquals([bench.code, bench.output], [1, []]);
+        assertMatch(
+          bench.errors,
+          new RegExp(
+            `^what starts as ${other} here is ${name}: ${other} is left out\nbench\.ts: nothing to measure: .*\n$`,
+          ),
+        );
+        const timeline = await run(only, "timeline.ts", ["--runtime", other, "tasks"], { environment });
+        assertEquals([timeline.code, timeline.output], [1, []]);
+        assertMatch(timeline.errors, new RegExp(`^timeline\.ts: cannot run servers on ${other}: .* is ${name}\n$`));
       });
     });
 
