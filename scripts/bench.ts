@@ -22,10 +22,10 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { children, signalChild, startChild } from "./tools/children.ts";
+import { children, lastWords, requirePermissions, signalChild, startChild } from "./tools/children.ts";
 import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
 import { findRuntime, type Found } from "./tools/runtimes.ts";
-import { axisNames, cpuPerMessage, doubts, report, settingText, title, units, WIDTH } from "./tools/report.ts";
+import { axisNames, cpuPerMessage, doubts, least, report, settingText, title, units, WIDTH } from "./tools/report.ts";
 import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./tools/results.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
@@ -100,7 +100,7 @@ const halfRate = "when messages are sent on a timetable, at half of that rate";
 
 const plans: Record<string, Plan> = {
   models: {
-    about: "all models at 1 to 1000 connections, each against the next slower",
+    about: "each model against the next slower",
     settings: { connections: [1, 10, 100, 1000], idle: [0], workMs: [0] },
     models: allModels,
     against: "next",
@@ -114,7 +114,7 @@ const plans: Record<string, Plan> = {
     against: "first",
     by: ["firstReplyUs", "cpuUsPerMessage"],
     times: 2,
-    columns: ["messages/s", "first us", "CPU us", "kB/conn", "MB", "threads", "cores", "gen."],
+    columns: ["messages/s", "first", "CPU", "kB/conn", "MB", "threads", "cores", "gen."],
   },
   idle: {
     about: "what silent connections cost the others: select, poll, epoll, ...",
@@ -130,7 +130,7 @@ const plans: Record<string, Plan> = {
     latency: halfRate,
   },
   mixed: {
-    about: "5000 mostly idle clients, and every tenth message takes 10 ms of CPU",
+    about: "mostly idle clients, and every tenth message takes CPU",
     settings: { connections: [8], idle: [5000], workMs: [10] },
     models: ["multiplex", "tasks", "reuseport", "reactors", "offload", "pool"],
     against: "first",
@@ -139,7 +139,7 @@ const plans: Record<string, Plan> = {
     load: ({ idle }) => ({ light: 90, trickle: Math.ceil(idle / 100) }),
   },
   slow: {
-    about: "one client that never reads, among nine that do",
+    about: "a client that never reads, among others that do",
     settings: { connections: [9], idle: [0], slow: [0, 1], workMs: [0] },
     models: [...allModels, "blocking-1"],
     against: "slow",
@@ -171,7 +171,7 @@ const plans: Record<string, Plan> = {
     fixed: true,
     contenders: findGenerators,
     against: "first",
-    columns: ["messages/s", "CPU us", "cores", "gen."],
+    columns: ["messages/s", "CPU", "cores", "gen."],
   },
 };
 
@@ -183,9 +183,17 @@ const peersOf: Record<string, string[]> = {
   "pool Python": ["pool"],
 };
 
+/** All numbers of some settings, such as `1, 10 connections; 5000 idle`. */
+function span(settings: Plan["settings"]): string {
+  const shown = axisNames.filter((axis) => axis !== "holdUs" && settings[axis]?.some((value) => value > least(axis)));
+  return shown.map((axis) => `${settings[axis]!.join(", ")} ${units[axis]}`).join("; ");
+}
+
 const options = parseOptions(
   `Measures the servers of this collection, on this machine. The experiments:\n\n${
-    Object.entries(plans).map(([name, { about }]) => `  ${name.padEnd(9)} ${about}\n`).join("")
+    Object.entries(plans).map(([name, { about, settings }]) =>
+      `  ${name.padEnd(9)} ${about}\n${" ".repeat(12)}${span(settings)}\n`
+    ).join("")
   }\nThe models: ${Object.keys(models).join(", ")}`,
   "deno run -A scripts/bench.ts models --connections 100 --runtimes deno,bun,node",
   {
@@ -202,6 +210,7 @@ const options = parseOptions(
   },
   "[EXPERIMENT ...]",
 );
+requirePermissions();
 // What there is so far is printed at the end: that is no server's stop.
 for (const signal of ["SIGINT", "SIGTERM"]) process.removeAllListeners(signal);
 
@@ -222,12 +231,17 @@ const axes = {
 } as const;
 
 /** The numbers in the option for an axis; `null` if it isn't given. */
-function numbers([option, least, most]: (typeof axes)[keyof typeof axes]): number[] | null {
+function numbers([option, from, to]: (typeof axes)[keyof typeof axes]): number[] | null {
   if (options[option] === "auto") return null;
   return options[option].split(",").map((text) => {
-    if (/^\d+$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-    return usageError(`--${option} "${text}": not a whole number from ${least} to ${most}`);
+    if (/^\d+$/.test(text) && Number(text) >= from && Number(text) <= to) return Number(text);
+    return usageError(`--${option} "${text}": not a whole number from ${from} to ${to}`);
   });
+}
+
+/** What was asked for. */
+function spanOf(settings: Setting[]): string {
+  return span(Object.fromEntries(axisNames.map((axis) => [axis, [...new Set(settings.map((one) => one[axis]))]])));
 }
 
 /** All settings of an experiment. An option that it has no use for is a mistake. */
@@ -386,7 +400,7 @@ function start(command: string[]): Running {
 /** What a load generator prints. */
 async function resultOf(command: string[]) {
   const generator = start(command);
-  if (await generator.ended !== 0) throw new Error(firstLine(generator) || "the load generator was stopped");
+  if (await generator.ended !== 0) throw new Error(reason(generator) || "the load generator was stopped");
   return JSON.parse(generator.out);
 }
 
@@ -400,7 +414,7 @@ async function runOnce({ plan: { latency, times = 1, load: more }, contender, se
     let port: string | undefined;
     for (const since = performance.now(); !port; await pause(5)) {
       port = server.out.match(/^listening on .*:(\d+)$/m)?.[1];
-      if (server.code !== undefined) throw new Error(firstLine(server) || `ended with ${server.code}`);
+      if (server.code !== undefined) throw new Error(reason(server) || `ended with ${server.code}`);
       if (performance.now() - since > 20_000) throw new Error("not ready after 20 s");
     }
     const { connections, idle, slow, inflight, holdUs: hold } = setting,
@@ -449,10 +463,9 @@ async function runClient(program: string, setting: Setting, port: string, pid: n
   };
 }
 
-/** The line that says what went wrong. */
-function firstLine({ err, out }: Running): string {
-  const lines = (err || out).split("\n");
-  return (lines.find((line) => /error/i.test(line)) ?? lines[0]).replace(/^load\.ts: the run failed: /, "");
+/** What went wrong, as the program has said it. */
+function reason({ err, out }: Running): string {
+  return lastWords(err || out).replace(/^the run failed: /, "");
 }
 
 // ---------------------------------------------------------------- taking turns
@@ -528,9 +541,10 @@ function spread(values: number[]): Spread {
   return { median, low: sorted[0], high: sorted[sorted.length - 1], count: sorted.length };
 }
 
-/** The median of each figure in some results. */
+/** The median of each figure in some results; `null` if it was not measured in all of them. */
 function medians<T>(values: T[]): T {
   const [first] = values;
+  if (values.some((value) => value === null)) return null as T;
   if (typeof first === "number") return spread(values as number[]).median as T;
   if (typeof first !== "object" || first === null) return first;
   const keys = Object.keys(first) as (keyof T)[];
@@ -659,7 +673,8 @@ say(`${context.machine}\n${Object.values(context.versions).join(", ")}; ${contex
 const prepared = asked.map(prepare);
 for (const [i, outcomes] of prepared.entries()) {
   const runs = outcomes.filter(({ failure }) => !failure).length * options.rounds;
-  say(`${asked[i]}: ${runs} runs, about ${about(total(outcomes) * options.rounds)}`);
+  const time = `${runs} runs, about ${about(total(outcomes) * options.rounds)}`;
+  say(`${asked[i]}: ${runs > 0 ? time : "nothing can be measured"}`);
 }
 for (const [i, name] of asked.entries()) {
   if (stopped) break;
@@ -667,10 +682,13 @@ for (const [i, name] of asked.entries()) {
   const rows = prepared[i].filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
   results.push({ name, rows, comparisons: pairUp(prepared[i], plans[name].against).map(compare) });
   if (process.stderr.isTTY) tell("\r\x1b[K");
-  if (!options.json) await printAll(report(results[i], plans[name].about, plans[name].latency, plans[name].columns));
+  if (options.json) continue;
+  const { about, latency, columns } = plans[name];
+  await printAll(report(results[i], `${about}; ${spanOf(settingsOf[name])}`, latency, columns));
 }
 if (options.json) {
   const round = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;
   await printAll(JSON.stringify({ ...context, experiments: results } satisfies Results, round, 1) + "\n");
 }
-process.exit(0);
+const measured = results.some(({ rows }) => rows.some(({ figures, failure }) => figures && !failure));
+process.exit(measured || stopped ? 0 : 1);

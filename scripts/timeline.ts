@@ -17,6 +17,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "
 import { basename, dirname, join } from "node:path";
 import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
+import { requirePermissions } from "./tools/children.ts";
 import { draw, type Picture } from "./tools/lanes.ts";
 import { live } from "./tools/live.ts";
 import { drawSvg, drawText } from "./tools/picture.ts";
@@ -24,6 +25,7 @@ import { fail, parseOptions, printAll, process, runtime, usageError } from "./sh
 import { record } from "./tools/record.ts";
 import { findRuntime } from "./tools/runtimes.ts";
 
+requirePermissions();
 const folder = dirname(fileURLToPath(import.meta.url));
 /** The servers: a script that is ready for clients says so. */
 const models = readdirSync(folder).filter((file) =>
@@ -81,7 +83,8 @@ if (options.json) {
     fail(`cannot write ${options.svg}`, error);
   }
 } else {
-  const terminal = isatty(1), width = terminal && process.stdout.columns || Number(process.env.COLUMNS) || 80;
+  const terminal = isatty(1), columns = Math.floor(Number(process.env.COLUMNS));
+  const width = terminal && process.stdout.columns || Math.min(columns || 80, 1000);
   const text = drawText(pictures, width, terminal && !process.env.NO_COLOR);
   await printAll(text);
 }

@@ -154,17 +154,19 @@ for (const runtime of runtimes) {
     },
   );
 
-  check(`${name} bench.ts: with a client that never reads; in lines of 100 characters at most`, async () => {
+  check(`${name} bench.ts: with a client that never reads; in lines of 80 characters at most`, async () => {
     const args = ["slow", "--models", "tasks,blocking-1", "--connections", "2", "--rounds", "1", ...briefly];
     const { code, output } = await run(runtime, "bench.ts", args);
     assertEquals(code, 0);
     const text = output.join("\n");
+    // What was asked for, and not what the experiment is by itself.
+    assertMatch(text, /^slow: a client that never reads, among others that do; 2 connections; 0, 1\s+slow\n\n/m);
     assertMatch(text, new RegExp(`^tasks ${name} +0 slow +.* too few turns$`, "m"));
     if (hasFFI(runtime)) assertMatch(text, /^ {2}\? only 0 of 2 connections were served$/m);
     // What was not measured has no column, and what a figure means is explained.
-    assertEquals(/first us/.test(text), false);
-    assertMatch(text, /^p50 us: .*microseconds/m);
-    for (const line of output) assert(line.length <= 100, line);
+    assertEquals(/^server.* first/m.test(text), false);
+    assertMatch(text, /^p50: .*microseconds/m);
+    for (const line of output) assert(line.length <= 80, line);
   });
 
   check(`${name} bench.ts: mostly idle clients, and few messages that take long`, async () => {
@@ -254,6 +256,24 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       });
     });
 
+    check(`${name} bench.ts: where nothing was measured it fails, and a server's error is one plain line`, async () => {
+      const fake = name === "bun" ? "node" : "bun";
+      const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
+printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at a line\\n' >&2; exit 3`;
+      await withProgram(fake, text, async (folder) => {
+        const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+        const args = ["--models", "tasks", "--runtimes", fake, "--connections", "2", ...briefly];
+        const { code, output, errors } = await run(runtime, "bench.ts", args, { environment });
+        assertEquals(code, 1);
+        const line = `tasks ${fake}, 2 connections: left out: error: of its own`;
+        for (const text of [errors, output.join("\n")]) {
+          assert(text.split("\n").includes(line), text);
+          assertEquals(/(?!\n)\p{Cc}/u.test(text), false);
+        }
+        assertMatch(output.join("\n"), /^Nothing was measured to the end\.$/m);
+      });
+    });
+
     check(`${name} bench.ts: SIGINT ends it with what is complete, in the first round too`, async () => {
       const counts = Array.from({ length: 100 }, (_, i) => i + 1).join(",");
       const bench = new Script(runtime, "bench.ts", ["--models", "tasks", "--connections", counts, ...briefly], {
@@ -308,10 +328,11 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
         const bench = (...args: string[]) =>
           run(only, "bench.ts", [...args, "--rounds", "1", ...briefly], { environment });
         const { code, output, errors } = await bench("generator");
-        assertEquals(code, 0);
+        assertEquals(code, 1);
+        assertMatch(errors, /^generator: nothing can be measured$/m);
         assertMatch(errors, /^cc is not on the PATH: epoll.c is left out$/m);
         assertEquals(errors.includes("compiled"), false, errors);
-        assertMatch(output.join("\n"), /^generator: .*\n\nNothing was measured/m);
+        assertMatch(output.join("\n"), /^generator: [^]*\n\nNothing was measured/m);
         const tasks = await bench("--models", "tasks", "--connections", "2");
         assertMatch(tasks.output.join("\n"), new RegExp(`^tasks ${name} +[\\d.]+k? \\(`, "m"));
       } finally {
@@ -321,6 +342,17 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
   }
 
   if (name === "deno") {
+    check("deno bench.ts, timeline.ts: without permissions one line says what is needed", async () => {
+      for (const permissions of [[], ["--allow-read"]]) {
+        const bare = { name, command: ["deno", "run", "--no-prompt", ...permissions] };
+        for (const script of ["bench.ts", "timeline.ts"]) {
+          const { code, output, errors } = await run(bare, script, []);
+          assertEquals([code, output], [1, []]);
+          assertMatch(errors, /^\w+\.ts: cannot start programs: no permission to [^\n]*: use deno run -A\n$/);
+        }
+      }
+    });
+
     check("deno task bench downloads nothing", () => {
       const folder = mkdtempSync(path.join(tmpdir(), "bench-test-"));
       try {
@@ -345,6 +377,7 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       [["--inflight", "x"], /"x".*from 1/],
       [["--seconds", "x"], /seconds/],
       [["--rounds", "0"], /rounds/],
+      [["--rounds", "-1"], /rounds/],
     ];
     for (const [args, known] of cases) {
       const { code, output, errors } = await run(runtime, "bench.ts", args);

@@ -7,7 +7,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import * as net from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { signalChild, startChild } from "./children.ts";
+import { lastWords, signalChild, startChild } from "./children.ts";
 import { explain, process } from "../shim/program.ts";
 
 /** A line of the server's log. Times here are milliseconds since the clients began to come. */
@@ -114,11 +114,9 @@ function start(command: string[]): Output {
   return output;
 }
 
-/** What a script said on its way out: its own line, or else the last one. */
-function lastWords({ errors, code }: Output): string {
-  const lines = errors.split("\n").filter((line) => line.trim() && !/warning/i.test(line));
-  const own = lines.find((line) => /^\w+\.ts: /.test(line)) ?? lines.at(-1);
-  return `exit ${code}${own ? `: ${own.replace(/^\w+\.ts: /, "")}` : ""}`.replace(/\p{C}/gu, " ");
+/** How a script has ended, and what it said. */
+function howEnded({ errors, code }: Output): string {
+  return [`exit ${code}`, lastWords(errors)].filter(Boolean).join(": ");
 }
 
 /** A server, its clients, and what is known of both so far. */
@@ -167,7 +165,7 @@ export class Session {
       this.#port = Number(port ?? 0);
       if (this.#port > 0) break;
       if (output.code === undefined && performance.now() - since < PATIENCE) continue;
-      const why = output.code === undefined ? `not ready after ${PATIENCE / 1000} s` : lastWords(output);
+      const why = output.code === undefined ? `not ready after ${PATIENCE / 1000} s` : howEnded(output);
       if (!this.#stopped) this.#failure = `does not run here: ${why}`;
       return output.kill("SIGKILL");
     }
@@ -215,7 +213,7 @@ export class Session {
       tasks: [...this.#sampler?.tasks.values() ?? []],
       cpu: this.#sampler?.cpu ?? -1,
       end,
-      failure: this.#failure ?? (died ? `the server ended by itself, ${lastWords(this.#output!)}` : undefined),
+      failure: this.#failure ?? (died ? `the server ended by itself, ${howEnded(this.#output!)}` : undefined),
     };
   }
 
