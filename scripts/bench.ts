@@ -333,7 +333,11 @@ let built = "";
 
 /** Compiles a peer, and returns the program; `null` if there is no compiler, or it fails. */
 function build(compiler: string, source: string, ...flags: string[]): string | null {
-  built ||= mkdtempSync(join(tmpdir(), "bench-"));
+  try {
+    built ||= mkdtempSync(join(tmpdir(), "bench-"));
+  } catch (error) {
+    return say(`${source} is left out: no folder for the program: ${explain(error)}`), null;
+  }
   const program = join(built, source.replace(".", "-"));
   const { status, stderr, error } = spawnSync(compiler, [...flags, "-o", program, join(peersFolder, source)]);
   if (error) say(`${compiler} is not on the PATH: ${source} is left out`);

@@ -321,6 +321,27 @@ printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at
       }
     });
 
+    check(`${name} bench.ts: without a folder for temporary files it measures what it can`, async () => {
+      const environment = { TMPDIR: "/nonexistent" };
+      const { code, output, errors } = await run(runtime, "bench.ts", ["generator"], { environment });
+      assertEquals(code, 1);
+      assertMatch(errors, /^epoll\.c is left out: no folder for the program: [^\n]*\n/m);
+      assertEquals(/^\s+at /m.test(errors), false, errors);
+      assertMatch(output.join("\n"), /^Nothing was measured/m);
+    });
+
+    check(`${name} bench.ts, timeline.ts: SIGCHLD is ignored by what has started them`, async () => {
+      const ignoring = ["env", "--ignore-signal=CHLD"];
+      if (spawnSync(ignoring[0], [ignoring[1], "true"]).status !== 0) return "this env(1) can't ignore a signal";
+      const child = { name, command: [...ignoring, ...runtime.command] };
+      const bench = ["--models", "tasks", "--connections", "2", "--rounds", "1", ...briefly];
+      for (const [script, args] of [["bench.ts", bench], ["timeline.ts", ["tasks", "--clients=1", "--messages=1"]]]) {
+        const { code, output, errors } = await run(child, script as string, args as string[]);
+        assertEquals([script, code], [script, 0], errors);
+        assertMatch(output.join("\n"), /^tasks /m);
+      }
+    });
+
     check(`${name} bench.ts: without a C compiler, and off the PATH itself, it measures what it can`, async () => {
       const [program, ...rest] = runtime.command, only = { name, command: [find(program), ...rest] };
       const folder = mkdtempSync(path.join(tmpdir(), "bench-test-")), environment = { PATH: folder };

@@ -97,6 +97,15 @@ for (const runtime of runtimes) {
     assert(svg.length < 10_000 && svg.includes("prefers-color-scheme:dark") && svg.includes(">#2 slow</text>"));
   });
 
+  check(`${title}: a width that is no number of columns`, async () => {
+    for (const [columns, width] of [["80.5", 80], ["1e9", 1000], ["x", 80], ["-3", 30]] as const) {
+      const environment = { COLUMNS: columns }, args = ["single", "--work", "1", "--messages", "1"];
+      const { code, output, errors } = await run(runtime, "timeline.ts", args, { environment, seconds: 30 });
+      assertEquals([columns, code, errors], [columns, 0, ""]);
+      for (const line of output) assert(line.length <= width, `longer than ${width} columns: ${line}`);
+    }
+  });
+
   check(`${title}: what can't be drawn is said`, async () => {
     const unknown = await run(runtime, "timeline.ts", ["nosuch"]);
     assertEquals(unknown.code, 2);

@@ -8,6 +8,8 @@ import { fail, process, runtime } from "../shim/program.ts";
 /** What is running. */
 export const children = new Set<ChildProcessWithoutNullStreams>();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+// Where this signal is ignored, as some parents leave it, the kernel forgets a child that ends, and Deno finds none.
+if (process.platform !== "win32") process.on("SIGCHLD", () => {});
 
 /**
  * Starts a program with as many descriptors as it may have, which ends with this process however that ends: a shell
