@@ -107,8 +107,8 @@ const plans: Record<string, Plan> = {
     latency: halfRate,
   },
   threads: {
-    about: "what a thread costs: one per client, from a pool, or none",
-    settings: { connections: [20], idle: [0], workMs: [0] },
+    about: "what a thread costs to clients that come one by one, and at once",
+    settings: { connections: [20], together: [0, 1], idle: [0], workMs: [0] },
     models: ["tasks", "pool", "threads", "blocking", "processes"],
     contenders: (names) => [...contenders(names), ...Object.values(findPeers()).filter(({ on }) => on !== "C")],
     against: "first",
@@ -185,7 +185,9 @@ const peersOf: Record<string, string[]> = {
 
 /** All numbers of some settings, such as `1, 10 connections; 5000 idle`. */
 function span(settings: Plan["settings"]): string {
-  const shown = axisNames.filter((axis) => axis !== "holdUs" && settings[axis]?.some((value) => value > least(axis)));
+  const shown = axisNames.filter((axis) =>
+    axis !== "holdUs" && axis !== "together" && settings[axis]?.some((value) => value > least(axis))
+  );
   return shown.map((axis) => `${settings[axis]!.join(", ")} ${units[axis]}`).join("; ");
 }
 
@@ -246,9 +248,9 @@ function spanOf(settings: Setting[]): string {
 
 /** All settings of an experiment. An option that it has no use for is a mistake. */
 function combine(name: string): Setting[] {
-  let settings: Setting[] = [{ connections: 10, idle: 0, slow: 0, workMs: 0, inflight: 1, holdUs: 100 }];
+  let settings: Setting[] = [{ connections: 10, together: 0, idle: 0, slow: 0, workMs: 0, inflight: 1, holdUs: 100 }];
   for (const axis of axisNames) {
-    const given = axis === "slow" || axis === "holdUs" ? null : numbers(axes[axis]);
+    const given = axis in axes ? numbers(axes[axis as keyof typeof axes]) : null;
     const own = plans[name].settings[axis] ?? (axis === "inflight" ? [1] : null);
     if (given && !own) usageError(`--${axis === "workMs" ? "work" : axis}: ${name} has no use for it`);
     const values = given ?? own;
@@ -421,13 +423,14 @@ async function runOnce({ plan: { latency, times = 1, load: more }, contender, se
       if (server.code !== undefined) throw new Error(reason(server) || `ended with ${server.code}`);
       if (performance.now() - since > 20_000) throw new Error("not ready after 20 s");
     }
-    const { connections, idle, slow, inflight, holdUs: hold } = setting,
+    const { connections, together, idle, slow, inflight, holdUs: hold } = setting,
       { size } = options,
       { patience = 5000, driver } = contender;
     if (driver?.program) return await runClient(driver.program, setting, port, child.pid!);
     const load = {
       ...more?.(setting),
       connections,
+      together: together ? connections : 0,
       idle,
       slow,
       size,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** load.ts and bench.ts: a broken server is reported, and has no figures. What the figures are is not tested. */
+/** load.ts and bench.ts: a broken server is reported and has no figures; one slowed on purpose has those to expect. */
 
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -7,9 +7,22 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import type { Results, Spread } from "../scripts/tools/results.ts";
+import type { Results, Run, Spread } from "../scripts/tools/results.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, serve, until, windows } from "./harness.ts";
+import {
+  check,
+  hasFFI,
+  linux,
+  Pipe,
+  run,
+  type Runtime,
+  runtimes,
+  Script,
+  serve,
+  Slow,
+  until,
+  windows,
+} from "./harness.ts";
 
 const tests = path.dirname(fileURLToPath(import.meta.url)), peers = path.join(tests, "peers");
 const briefly = ["--seconds", "0.1"];
@@ -67,8 +80,69 @@ async function load(runtime: Runtime, fault: string, ...args: (string | number)[
   }
 }
 
+/** What load.ts says of peers/slowed.ts. */
+async function measure(
+  runtime: Runtime,
+  kind: string,
+  milliseconds: number,
+  ...args: (string | number)[]
+): Promise<Run> {
+  const server = new Script(runtime, "slowed.ts", [kind, String(milliseconds)], { folder: peers });
+  try {
+    await server.line(/^listening on/);
+    const given = ["--port", server.port, "--pid", server.pid, ...args].map(String);
+    const { code, output, errors } = await run(runtime, "tools/load.ts", given);
+    assertEquals([code, errors], [0, ""]);
+    return JSON.parse(output[0]);
+  } finally {
+    await server.stop();
+    await server.kill();
+  }
+}
+
 for (const runtime of runtimes) {
   const { name } = runtime;
+
+  check(`${name} load.ts: a server that stalls for 100 ms shows that in p99, and not in p50`, async () => {
+    const { latencyUs } = await measure(runtime, "stall", 100, "--connections", 2, "--milliseconds", 900);
+    assert(latencyUs!.p99! > 80_000, JSON.stringify(latencyUs));
+    if (latencyUs!.p50 > 60_000 || latencyUs!.p99! > 500_000) throw new Slow(JSON.stringify(latencyUs));
+  });
+
+  check(`${name} load.ts: what a server does before it is warm does not count`, async () => {
+    const rate = (await measure(runtime, "cold", 20, "--connections", 1, "--milliseconds", 100, "--pace", 0))
+      .messagesPerSecond;
+    // Cold ones are 50 a second at most.
+    if (rate < 150) throw new Slow(`${rate} messages per second`);
+  });
+
+  check(`${name} load.ts: clients that come at once wait for each other`, async () => {
+    const args = ["--connections", 10, "--milliseconds", 100, "--pace", 0];
+    const each = (await measure(runtime, "busy", 10, ...args)).firstReplyUs!;
+    const atOnce = (await measure(runtime, "busy", 10, ...args, "--together", 10)).firstReplyUs!;
+    assert(each > 9000, `${each} us one after the other`);
+    // In the middle of ten.
+    if (each > 40_000 || atOnce < 45_000) throw new Slow(`${each} us one after the other, ${atOnce} at once`);
+    assert(atOnce > 45_000, `${atOnce} us`);
+  });
+
+  if (linux) {
+    check(`${name} load.ts: the CPU time of a server and its children`, async () => {
+      for (const kind of ["busy", "child"]) {
+        const { server, messagesPerSecond } = await measure(
+          runtime,
+          kind,
+          5,
+          ...["--connections", 1, "--milliseconds", 400, "--pace", 0],
+        );
+        const { userUsPerMessage: user, systemUsPerMessage: system, cores } = server!;
+        // Counted in steps of 10 ms.
+        assert(user + system > 4000 && user + system < 7500, `${kind}: ${user} + ${system} us`);
+        const expected = messagesPerSecond * 0.005;
+        assert(cores > 0.75 * expected && cores < 1.5 * expected, `${kind}: ${cores} cores, ${messagesPerSecond}/s`);
+      }
+    });
+  }
 
   check(`${name} load.ts: a server without a fault gets its figures`, async () => {
     // The last of them needs a second block of buffers.
@@ -255,6 +329,32 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
         assertMatch(timeline.errors, new RegExp(`^timeline\.ts: cannot run servers on ${other}: .* is ${name}\n$`));
       });
     });
+
+    // The servers are the same whatever drives them.
+    if (runtime === runtimes[0]) {
+      check(`${name} bench.ts: a server with four times the work is four times as slow, in each turn`, async () => {
+        const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
+        const slowed = [find(program), ...rest, path.join(peers, "slowed.ts"), "busy"];
+        const text =
+          `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; *multiplex.ts*) work=2;; *) work=8;; esac
+exec ${slowed.map((part) => `'${part}'`).join(" ")} $work`;
+        await withProgram(fake, text, async (folder) => {
+          const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+          const args = ["--models", "tasks,multiplex", "--runtimes", fake, "--connections", "2", "--seconds", "0.3"];
+          const { code, output, errors } = await run(runtime, "bench.ts", [...args, "--json"], { environment });
+          assertEquals(code, 0, errors);
+          const { experiments: [{ comparisons, rows }] }: Results = JSON.parse(output.join("\n"));
+          assertEquals(comparisons.map(({ model, against }) => [model, against]), [["multiplex", `tasks ${fake}`]]);
+          const [{ ratios: { messagesPerSecond: rate, cpuUsPerMessage: cpu }, verdict }] = comparisons;
+          const shown = JSON.stringify({ comparisons, rows });
+          // In a turn without a message there is nothing to compare.
+          if (!rate || linux && !cpu) throw new Slow(shown);
+          if (linux) assert(cpu!.median > 0.15 && cpu!.median < 0.5, shown);
+          if (rate.median < 2.5 || rate.median > 6.5 || rate.low <= 1) throw new Slow(shown);
+          assertMatch(verdict, linux ? /^faster, less CPU/ : /^faster/);
+        });
+      });
+    }
 
     check(`${name} bench.ts: where nothing was measured it fails, and a server's error is one plain line`, async () => {
       const fake = name === "bun" ? "node" : "bun";

@@ -6,6 +6,7 @@ import type { Comparison, Experiment, Row, Run, Setting, Spread } from "./result
 /** What the numbers of a setting are. */
 export const units: Record<keyof Setting, string> = {
   connections: "connections",
+  together: "all at once",
   idle: "idle",
   slow: "slow",
   workMs: "ms of work",
@@ -19,7 +20,8 @@ export const least = (axis: keyof Setting) => axis === "inflight" ? 1 : 0;
 
 export function settingText(setting: Setting): string {
   const named = axisNames.filter((axis) => axis !== "holdUs" && setting[axis] > least(axis));
-  const texts = named.map((axis) => `${setting[axis]} ${units[axis]}`.replace(/^1 connections/, "1 connection"));
+  const texts = named.map((axis) => axis === "together" ? units[axis] : `${setting[axis]} ${units[axis]}`)
+    .map((text) => text.replace(/^1 connections/, "1 connection"));
   return [...texts, ...setting.holdUs === 0 ? ["each reply answered at once"] : []].join(", ");
 }
 
