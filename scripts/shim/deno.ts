@@ -2,7 +2,7 @@
 /** Sockets under Deno, whose calls can be awaited. */
 
 import { setTimeout } from "node:timers";
-import { errorCode, log } from "./program.ts";
+import { errorCode, formatAddress, log } from "./program.ts";
 import { type Address, type Failed, Socket } from "./socket.ts";
 
 /** `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not. */
@@ -59,6 +59,10 @@ export class Connection extends Socket {
     } catch {
       // The client has reset it: recv will say so.
     }
+  }
+
+  get local(): string {
+    return formatAddress(this.#conn.localAddr.hostname, this.#conn.localAddr.port);
   }
 
   recvThen(received: (data: Uint8Array) => void, failed: Failed): void {

@@ -30,6 +30,8 @@ export abstract class Socket {
   protected closed = false;
   /** What it has failed with, or was aborted for. */
   protected failure: unknown = null;
+  /** This end, as `HOST:PORT`. */
+  abstract readonly local: string;
 
   constructor(host?: string, port?: number) {
     this.peer = formatAddress(host, port);

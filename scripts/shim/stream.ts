@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What Bun and Node call back about is kept here until it is asked for: what is the same for both. */
 
+import { formatAddress } from "./program.ts";
 import { type Failed, Socket } from "./socket.ts";
 
 /** A listening socket of a runtime that accepts by itself, and calls `accepted`. */
@@ -33,7 +34,14 @@ const MOST = 8;
 const END = new Uint8Array(0), SENT = Promise.resolve();
 
 /** What both call a socket. */
-type Raw = { remoteAddress?: string; remotePort?: number; pause(): void; resume(): void };
+interface Raw {
+  remoteAddress?: string;
+  remotePort?: number;
+  localAddress?: string;
+  localPort?: number;
+  pause(): void;
+  resume(): void;
+}
 
 /** A connected socket. The runtime calls `arrived`, `finished`, `drained` and `abort`. */
 export abstract class Stream<S extends Raw> extends Socket {
@@ -48,6 +56,10 @@ export abstract class Stream<S extends Raw> extends Socket {
   constructor(socket: S) {
     super(socket.remoteAddress, socket.remotePort);
     this.socket = socket;
+  }
+
+  get local(): string {
+    return formatAddress(this.socket.localAddress, this.socket.localPort);
   }
 
   arrived(data: Uint8Array): void {
