@@ -162,6 +162,14 @@ check("README: the pages show every picture, and each picture is made for a dark
   }
 });
 
+check("README: the gallery has the models in the order of the path, each with a caption in both languages", () => {
+  const sections = read(".github/models/README.md").split(/^## /m).slice(1);
+  const shown = sections.filter((section) => /\n\nLook at [^]*\n\n看/.test(section)).map((section) =>
+    /\w+/.exec(section)![0]
+  );
+  assertEquals(shown, pathOf(texts[0]).map(([script]) => script));
+});
+
 /** Times and ports differ from run to run. */
 function mask(lines: string[]): string[] {
   return lines.map((line) => line.replace(/^ *[\d.]+ /, "TIME ").replace(/(127\.0\.0\.1):\d+/g, "$1:PORT"));
