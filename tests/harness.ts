@@ -266,6 +266,12 @@ export class Script {
     return closed;
   }
 
+  /** Types at its standard input; nothing is Ctrl-D. */
+  type(text?: string): void {
+    if (text === undefined) this.#child.stdin.end();
+    else this.#child.stdin.write(text);
+  }
+
   /** Sends a signal, and waits for the end, which has to come within a second: the exit code. */
   async stopAtOnce(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     const before = performance.now(), code = await this.stop(signal, 10), time = performance.now() - before;

@@ -206,8 +206,7 @@ async function epollSockets(): Promise<Sockets> {
     watch(link) {
       // Edge-triggered: nothing has to be changed when there is something left to be sent.
       const { fd } = link as Link & { fd: number };
-      const event = sys.epollEvent(sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLET, fd);
-      sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, event));
+      sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLET));
     },
     wait(milliseconds) {
       const count = sys.epoll_wait(epoll, events, 1024, Math.floor(milliseconds));
@@ -358,82 +357,6 @@ function portableSockets(): Sockets {
         watched = true;
         if (connection.readable) mark();
         else connection.onReadable = mark;
-      });
-      return link;
-    },
-    watch(link) {
-      const watched = link as UringLink;
-      watched.watched = true;
-      watched.ask();
-    },
-    wait(milliseconds, together = 1) {
-      ready = [];
-      // That something has been sent is a result, too, and nearly always there at once. It is not what is waited for.
-      turn(0, 0);
-      if (together > 1 && ready.length < together) turn(Math.min(HOLD, milliseconds), together - ready.length);
-      if (ready.length === 0) turn(milliseconds, 1);
-      return ready;
-    },
-  };
-}
-
-/** Sockets of the runtime, where there are no system calls. They are slower: so is what they measure. */
-function portableSockets(): Sockets {
-  const table: Uint8Array = new Uint8Array(period + chunk);
-  fillTable(table);
-  const asked = new Map<Link, () => void>();
-  let ready = new Set<Link>(), wake = () => {};
-
-  return {
-    name: "runtime",
-    async open(client) {
-      const connection = await connect(options);
-      let arrived: Uint8Array | null = null, current: Uint8Array = table, failure: unknown;
-      let watched = false, asking = false, sending = false;
-      const mark = () => {
-        ready.add(link);
-        wake();
-      };
-      const fail = (error: unknown) => {
-        failure = error;
-        mark();
-      };
-      const ask = () => {
-        if (asking) return;
-        asking = true;
-        connection.recvThen((data) => {
-          asking = false;
-          arrived = data;
-          mark();
-        }, fail);
-      };
-      const link: Link = {
-        client,
-        more: true,
-        send(position, length) {
-          if (sending) return 0;
-          sending = true;
-          connection.sendThen(table.subarray(position, position + length), () => {
-            sending = false;
-            mark();
-          }, fail);
-          return length;
-        },
-        recv() {
-          if (!watched) return -1;
-          if (failure) throw failure;
-          // Not before what came last has been looked at: a runtime may use the memory again.
-          if (!arrived) ask();
-          if (!arrived) return -1;
-          current = arrived;
-          arrived = null;
-          return current.length;
-        },
-        matches: (position, length) => matches({ bytes: current }, 0, { bytes: table }, position, length),
-      };
-      asked.set(link, () => {
-        watched = true;
-        ask();
       });
       return link;
     },
