@@ -206,7 +206,8 @@ async function epollSockets(): Promise<Sockets> {
     watch(link) {
       // Edge-triggered: nothing has to be changed when there is something left to be sent.
       const { fd } = link as Link & { fd: number };
-      sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLET));
+      const event = sys.epollEvent(sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLET, fd);
+      sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, event));
     },
     wait(milliseconds) {
       const count = sys.epoll_wait(epoll, events, 1024, Math.floor(milliseconds));
