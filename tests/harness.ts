@@ -7,7 +7,7 @@
  *   deno test -A tests/pool.test.ts                  one model (or: bun test pool, node --test tests/pool.test.ts)
  *   RUNTIMES=bun deno test -A tests/pool.test.ts     on one runtime
  *   deno test -A tests/ --filter "half-close"        one test, of all models (bun: -t, node: --test-name-pattern)
- *   FORM=short deno test -A tests/pool.test.ts       what standalone.ts makes of it
+ *   FORM=short deno test -A tests/pool.test.ts       its copies in .github/copies
  *
  * The files run side by side, so a test waits for a condition instead of a fixed time, and measures the CPU time of the
  * server instead of the clock.
@@ -99,8 +99,8 @@ export interface Result {
 }
 
 /**
- * With FORM=short the contract is tested on what `standalone.ts` makes of the scripts for each runtime, from a folder
- * with nothing else in it. Such a copy has its options as constants, no command line, and a log of few words.
+ * With FORM=short the contract is tested on the copies of the scripts, each alone in a folder, with the constants that
+ * `standalone.ts` gives them. Such a copy has no command line, and a log of few words.
  */
 const { FORM } = process.env;
 if (FORM && FORM !== "short") raise(`FORM is "${FORM}"; there is short`);
@@ -130,15 +130,21 @@ function locate(script: string, args: string[], runtime: Runtime): string[] {
   if (whole || ["bench.ts", "standalone.ts", "timeline.ts"].includes(script) || script.includes("/")) {
     return [original, ...args];
   }
-  // It makes no difference there, but would make twice as many copies.
+  // A copy has no such option.
   const constants = args.filter((arg) => arg !== "--quiet");
-  const copy = path.join(copies, `${runtime.name}${constants.join("").replace(/\W+/g, "-")}`, script);
+  const folder = path.join(copies, `${runtime.name}${constants.join("").replace(/\W+/g, "-")}`);
+  const copy = path.join(folder, runtime.name === "node" ? script.replace(".ts", ".mts") : script);
   if (existsSync(copy)) return [copy];
-  mkdirSync(path.dirname(copy), { recursive: true });
-  const made = [path.basename(script, ".ts"), "--runtime", runtime.name, "--output", copy, "--", ...constants];
-  const { status, stderr } = spawnSync("deno", ["run", "-A", path.join(scripts, "standalone.ts"), ...made], {
-    encoding: "utf8",
-  });
+  mkdirSync(folder, { recursive: true });
+  const made = [
+    path.basename(script, ".ts"),
+    "--output",
+    copy,
+    "--",
+    ...constants.toSorted((a) => a === "--edge" ? -1 : 0),
+  ];
+  const command = [...runtime.command, path.join(scripts, "standalone.ts"), ...made];
+  const { status, stderr } = spawnSync(command[0], command.slice(1), { encoding: "utf8" });
   return status === 0 ? [copy] : raise(`standalone.ts ${made.join(" ")}: ${stderr}`);
 }
 
@@ -151,6 +157,9 @@ export function hasFFI(runtime: Runtime): boolean {
 
 /** Keeps what Node makes of each script, which takes it three times as long as to start. Twins are other scripts. */
 const compiled = { NODE_COMPILE_CACHE: path.join(os.tmpdir(), "node-compile-cache") };
+
+/** A copy lets Node say that its FFI is experimental. */
+const silent = { NODE_NO_WARNINGS: "1" };
 
 /** A user of whom the system knows nothing, and who has no other process. Only root can start one for them. */
 export const otherUser = 54_321;
@@ -194,7 +203,7 @@ export class Script {
     if (processes) command = ["sh", "-c", limit, "sh", ...command];
     if (output) command = ["sh", "-c", `exec "$@" > '${output}' ${mixed ? "2>&1" : ""}`, "sh", ...command];
     this.#child = spawn(command[0], command.slice(1), {
-      env: { ...compiled, ...process.env, ...options.environment },
+      env: { ...compiled, ...whole ? {} : silent, ...process.env, ...options.environment },
       uid: processes ? otherUser : undefined,
     });
     this.#child.stdin.on("error", () => {});

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-/** Scripts in one piece: what standalone.ts prints. That it works is what the whole suite shows: FORM in harness.ts. */
+/** Copies of the scripts for articles, in .github/copies, and standalone.ts, which prints them. */
 
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, Client, hasFFI, linux, run, type Runtime, runtimes, serve, temporaryFolder } from "./harness.ts";
+import { check, Client, hasFFI, linux, project, run, runtimes, serve, temporaryFolder } from "./harness.ts";
 
 /** What must not be mentioned in what was made for one runtime: the names of the others and of their modules. */
 const foreign: Record<string, RegExp> = {
@@ -13,49 +13,40 @@ const foreign: Record<string, RegExp> = {
   bun: /\bDeno\b|\bdeno\b|\bNode\b|node:net|node:ffi/,
   node: /\bDeno\b|\bdeno\b|\bBun\b|\bbun\b/,
 };
-const names = Object.keys(foreign);
-/** Lines of a lesson: what is longer is to become shorter. */
-const lines: Record<string, number> = { single: 80, tasks: 80, client: 80 };
+const copies = path.join(project, ".github", "copies");
+const files = Object.keys(foreign).flatMap((runtime) =>
+  readdirSync(path.join(copies, runtime)).map((file) => ({
+    ...{ runtime, file, name: file.replace(/\.m?ts$/, "") },
+    text: readFileSync(path.join(copies, runtime, file), "utf8"),
+  }))
+);
 
-/** Scripts whose two files are made, and run, for all runtimes. */
-const pairs = ["tasks", "pool", "select"];
+const folder = temporaryFolder();
+const [first] = runtimes;
+const make = (...args: string[]) => run(first, "standalone.ts", args);
 
-// The tool needs Deno, which fetches the parser and formats.
-const deno = runtimes.find(({ name }) => name === "deno");
-if (deno) standalone(deno);
-
-function standalone(deno: Runtime): void {
-  const folder = temporaryFolder();
-  const make = (...args: string[]) => run(deno, "standalone.ts", args);
-  const fileOf = (script: string, runtime: string) => `${script}.${runtime === "node" ? "mts" : "ts"}`;
-  const pathOf = (form: string, script: string, runtime: string) =>
-    path.join(folder, form, runtime, fileOf(script, runtime));
-  /** Runs Deno's own tools in the folder. */
-  const tool = (...args: string[]) => {
-    const { status, stdout, stderr } = spawnSync("deno", args, { cwd: folder, encoding: "utf8" });
-    assertEquals(status, 0, `deno ${args.join(" ")}: ${stdout}${stderr}`);
-  };
-  let scripts: string[] = [];
-
+if (first) {
   check("standalone.ts: a mistake in the command line is one line, exit code 2", async () => {
     const mistakes: [string[], RegExp][] = [
-      [[], /unknown script ""; known are .*client, .*tasks, /],
+      [[], /unknown script ""; known are .*tasks/],
       [["nonsense"], /unknown script "nonsense"; known are /],
       [["../x"], /unknown script "\.\.\/x"; known are /],
       [["tasks", "pool"], /one script at a time, .*"pool"/],
-      [["tasks", "--runtime", "nonsense"], /unknown runtime "nonsense"; known are deno, bun, node/],
+      [["tasks", "--runtime", "nonsense"], /unknown runtime "nonsense"; known are bun, deno, node/],
       [["tasks", "--whole"], /Unknown option '--whole'/],
       [["tasks", "--", "--nonsense", "1"], /for tasks: Unknown option '--nonsense'/],
-      [["tasks", "--", "--idle", "1"], /for tasks: Unknown option '--idle'/],
+      [["tasks", "--", "--idle", "1"], /for tasks: Unknown option '--idle'; there are --host, --port/],
       [["tasks", "--", "--port", "x"], /for tasks: --port x: not a whole number/],
+      [["single", "--split", "odd#.ts"], /--split odd#\.ts: an import can't name a file/],
+      [["single", "--output", "same.ts", "--split", "same.ts"], /--split and --output name the same file/],
     ];
     for (const [args, complaint] of mistakes) {
       const { code, output, errors } = await make(...args);
       assertEquals([args, code, output], [args, 2, []]);
       assertMatch(errors, complaint);
       assertMatch(errors, /^standalone\.ts: .*\n$/);
-      scripts = /unknown script .*known are (.*) \(/.exec(errors)?.[1].split(", ") ?? scripts;
     }
+    assert(!existsSync("same.ts") && !existsSync("odd#.ts"));
   });
 
   check("standalone.ts: a file that can't be written is one line, exit code 1", async () => {
@@ -66,59 +57,66 @@ function standalone(deno: Runtime): void {
     }
   });
 
-  check("standalone.ts: files that can't be imported are one line, exit code 2", async () => {
-    const same = path.join(folder, "same.ts"), odd = path.join(folder, "odd#.ts");
-    for (const options of [["--output", same, "--split", same], ["--split", odd]]) {
-      const { code, errors } = await make("single", ...options);
-      assertEquals(code, 2);
-      assertMatch(errors, /^standalone\.ts: --split .*\n$/);
-    }
-    assert(!existsSync(same) && !existsSync(odd));
-  });
-
-  check("standalone.ts: every script for every runtime, in one file and in two", async () => {
-    const jobs: [form: string, script: string, runtime: string][] = [];
-    for (const script of scripts) {
-      for (const runtime of names) {
-        jobs.push(["one", script, runtime]);
-        // What is in two files hardly depends on the runtime.
-        if (runtime === "deno" || pairs.includes(script)) jobs.push(["two", script, runtime]);
-      }
-    }
-    assert(jobs.length > 50, `${jobs.length} copies`);
-    for (const form of ["one", "two"]) {
-      for (const runtime of names) mkdirSync(path.join(folder, form, runtime), { recursive: true });
-    }
-    const work = async () => {
-      for (let job = jobs.pop(); job; job = jobs.pop()) {
-        const output = pathOf(...job), [form, script, runtime] = job;
-        const split = form === "two" ? ["--split", pathOf("two", `${script}_rest`, runtime)] : [];
-        const { code, errors } = await make(script, "--runtime", runtime, "--output", output, ...split);
-        assertEquals([job, code, errors], [job, 0, ""]);
-      }
-    };
-    await Promise.all([work(), work(), work()]);
-  });
-
-  check("standalone.ts: a copy stands alone, and is about one runtime", () => {
-    for (const file of readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => /ts$/.test(name))) {
-      const [form, runtime] = file.split(path.sep), text = readFileSync(path.join(folder, file), "utf8");
+  check("standalone.ts: a copy stands alone, is about one runtime, and is as wide as a page", () => {
+    for (const { runtime, file, text } of files) {
       assertMatch(text, /^\/\/ SPDX-License-Identifier: MIT\n\/\*\*/);
-      if (form === "one") assert(!/^export |from "\./m.test(text), `${file} needs other files`);
-      assertEquals(foreign[runtime].exec(text)?.[0], undefined, file);
-      const gone = /parseOptions|parseArgs|silen(t|ce)\b|\bidle\b|\bquiet\b|`--|scripts\/|shim\//;
-      assertEquals(gone.exec(text)?.[0], undefined, file);
+      assert(!/^export |from "\./m.test(text), `${file} needs other files`);
+      assertEquals(foreign[runtime].exec(text)?.[0], undefined, `${runtime} ${file}`);
+      const gone = /\boptions\b|parseArgs|silen(t|ce)\b|\bidle\b|\bquiet\b|`--|scripts\/|shim\/|\btag:/;
+      assertEquals(gone.exec(text)?.[0], undefined, `${runtime} ${file}`);
+      for (const line of text.split("\n")) assert(line.length <= 80, `${runtime} ${file}: ${line}`);
     }
   });
 
-  check("standalone.ts: the script alone is short", () => {
-    for (const script of Object.keys(lines)) {
-      const { length } = readFileSync(pathOf("two", script, "deno"), "utf8").trimEnd().split("\n");
-      assert(length <= lines[script], `${script}: ${length} lines`);
+  check("standalone.ts: it takes the name of a script or of its file, and prints its copy", async () => {
+    for (const runtime of runtimes) {
+      const { output } = await run(runtime, "standalone.ts", ["tasks"]);
+      const own = files.find((copy) => copy.runtime === runtime.name && copy.name === "tasks")!;
+      assertEquals(output.join("\n") + "\n", own.text, `for ${runtime.name}, which runs it`);
+    }
+    for (const script of ["tasks.ts", "scripts/tasks.ts"]) {
+      const { output } = await make(script, "--runtime", "bun");
+      assertMatch(output.join("\n"), /\bBun\.listen\b/);
     }
   });
 
-  check("standalone.ts: what it has made is formatted, without dead code, and passes the type check", () => {
+  check("standalone.ts: options are constants, and a file says under which name it runs", async () => {
+    const output = path.join(folder, "server.mts");
+    const options = ["--port", "8080", "--messages", "7"];
+    const { code, errors } = await make("pool", "--runtime", "node", "--output", output, "--", ...options);
+    assertEquals([code, errors], [0, ""]);
+    const text = readFileSync(output, "utf8");
+    assertMatch(text, /^const PORT = 8080;$/m);
+    assertMatch(text, /^const MESSAGES = 7;$/m);
+    assertMatch(text, /^ \* {3}node server\.mts$/m);
+    assertMatch(text, /^ \* {3}nc 127\.0\.0\.1 8080 /m);
+  });
+}
+
+if (runtimes.some(({ name }) => name === "deno")) {
+  const deno = (...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync("deno", args, { cwd: folder, encoding: "utf8" });
+    assertEquals(status, 0, `deno ${args.join(" ")}: ${stdout}${stderr}`);
+  };
+
+  check("standalone.ts: every copy is what `deno task copies` makes", () => {
+    deno("run", "-A", path.join(project, "scripts", "tools", "copies.ts"), path.join(folder, "made"));
+    for (const { runtime, file, text } of files) {
+      const made = readFileSync(path.join(folder, "made", runtime, file), "utf8");
+      assertEquals(text, made, `${runtime} ${file} is out of date`);
+      // And what stands in two files, of which the linter and the checker learn below.
+      const two = path.join(folder, "two", runtime);
+      mkdirSync(two, { recursive: true });
+      const rest = path.join(two, `rest_${file}`);
+      const args = ["--runtime", runtime, "--output", path.join(two, file), "--split", rest];
+      deno("run", "-A", path.join(project, "scripts", "standalone.ts"), file.replace(/\.m?ts$/, ""), ...args);
+    }
+    for (const runtime of Object.keys(foreign)) {
+      assertEquals(readdirSync(path.join(folder, "made", runtime)), readdirSync(path.join(copies, runtime)));
+    }
+  });
+
+  check("standalone.ts: copies are formatted, without dead code, and pass the type check", () => {
     writeFileSync(
       path.join(folder, "deno.json"),
       JSON.stringify({
@@ -128,67 +126,35 @@ function standalone(deno: Runtime): void {
         lock: false,
       }),
     );
-    tool("fmt", "--no-config", "--check", "one", "two");
-    tool("lint", "--no-config", "one", "two");
-    tool("check", "--quiet", "one", "two");
+    deno("fmt", "--no-config", "--check", "made", "two");
+    deno("lint", "--no-config", "made", "two");
+    deno("check", "--quiet", "made", "two");
     // Deno's own needs nothing else.
-    tool("check", "--quiet", "--no-config", "one/deno", "two/deno");
+    deno("check", "--quiet", "--no-config", "made/deno", "two/deno");
   });
+}
 
-  check("standalone.ts: it takes the name of a script or of its file, and prints what it would write", async () => {
-    for (const script of ["tasks", "tasks.ts", "scripts/tasks.ts"]) {
-      const { output } = await make(script, "--runtime", "bun");
-      assertEquals(output.join("\n") + "\n", readFileSync(pathOf("one", "tasks", "bun"), "utf8"));
-    }
-    const { output } = await make("tasks");
-    assertMatch(output.join("\n"), /\bDeno\.listen\b/, "for the runtime that it is run by");
-  });
-
-  check("standalone.ts: options are constants", async () => {
-    const { output } = await make("tasks", "--runtime", "node", "--", "--port", "8080", "--messages", "7");
-    assert(output.includes('const options = { host: "127.0.0.1", port: 8080, messages: 7 };'), output.join("\n"));
-    assert(output.includes(" *   node tasks.mts"), "how to run it");
-    assertMatch(output.join("\n"), /^ \* {3}nc 127\.0\.0\.1 8080 /m);
-  });
-
-  for (const runtime of runtimes) {
-    for (const form of ["one", "two"]) {
-      check(`standalone.ts: copies for ${runtime.name} in ${form} run`, async () => {
-        for (const script of scripts.filter((name) => form === "one" || pairs.includes(name))) {
-          const text = readFileSync(pathOf(form, script, runtime.name), "utf8");
-          const needsFFI = /CFunction/.test(text) || script === "select";
-          if (script === "client" || !linux && (needsFFI || script === "reuseport") || needsFFI && !hasFFI(runtime)) {
-            continue;
-          }
-          const run = path.join(folder, form, runtime.name, "run"), file = fileOf(script, runtime.name);
-          mkdirSync(run, { recursive: true });
-          // What `npm init` writes: in it Node takes a file for CommonJS unless its name ends in .mts.
-          writeFileSync(path.join(run, "package.json"), '{ "type": "commonjs" }');
-          writeFileSync(path.join(run, file), text.replace("port: 9999", "port: 0"));
-          if (form === "two") {
-            const rest = fileOf(`${script}_rest`, runtime.name);
-            copyFileSync(path.join(folder, form, runtime.name, rest), path.join(run, rest));
-          }
-          await serve(runtime, file, [], async (server) => {
-            const client = await Client.connect(server.port);
-            assert(await client.echo("hello"), script);
-            client.close();
-            await server.line(/\bclose #1 /);
-          }, { folder: run });
-        }
-      });
-    }
-
-    check(`standalone.ts: client.ts for ${runtime.name} talks to tasks.ts`, async () => {
-      const run1 = path.join(folder, "one", runtime.name, "run");
-      await serve(runtime, fileOf("tasks", runtime.name), [], async (server) => {
-        const text = readFileSync(pathOf("one", "client", runtime.name), "utf8");
-        const file = fileOf("client", runtime.name);
-        writeFileSync(path.join(run1, file), text.replace("port: 9999", `port: ${server.port}`));
-        const { code, output } = await run(runtime, file, ["hello", "world"], { folder: run1 });
-        assertEquals(code, 0);
-        assertEquals(output.filter((line) => /^recv /.test(line)), ['recv 5 "hello"', 'recv 5 "world"']);
-      }, { folder: run1 });
+for (const runtime of runtimes) {
+  for (const form of ["one file", "two files"]) {
+    check(`standalone.ts: copies for ${runtime.name} in ${form} run`, async () => {
+      for (const { file, name, text } of files.filter((copy) => copy.runtime === runtime.name)) {
+        const needsFFI = /\bcFunction\b/.test(text);
+        if (!linux && (needsFFI || /reusePort/.test(text)) || needsFFI && !hasFFI(runtime)) continue;
+        const own = path.join(folder, form, runtime.name, name);
+        mkdirSync(own, { recursive: true });
+        // What `npm init` writes: in it Node takes a file for CommonJS unless its name ends in .mts.
+        writeFileSync(path.join(own, "package.json"), '{ "type": "commonjs" }');
+        const split = form === "two files" ? ["--split", path.join(own, `rest_${file}`)] : [];
+        const args = [name, "--output", path.join(own, file), ...split, "--", "--port", "0"];
+        const { code, errors } = await run(runtime, "standalone.ts", args);
+        assertEquals([name, code, errors], [name, 0, ""]);
+        await serve(runtime, file, [], async (server) => {
+          const client = await Client.connect(server.port);
+          assert(await client.echo("hello"), file);
+          client.close();
+          await server.line(/\bclose #1\b/);
+        }, { folder: own });
+      }
     });
   }
 }

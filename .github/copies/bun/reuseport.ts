@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+/**
+ * An event loop per core: each has its own listening socket on the same port,
+ * and the kernel spreads the clients.
+ *
+ *   bun reuseport.ts
+ *   nc 127.0.0.1 9999   in several terminals: the log shows which loop has got
+ *                       each client
+ */
+
+import { writeSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { URL } from "node:url";
+import {
+  isMainThread,
+  parentPort,
+  Worker,
+  workerData,
+} from "node:worker_threads";
+
+const HOST = "127.0.0.1";
+const PORT = 9999;
+const WORKERS = availableParallelism();
+
+/**
+ * The main thread: starts the loops and prints their counts. It has no socket.
+ */
+async function main(): Promise<void> {
+  // Another server could share the port with this one. A socket without the
+  // option, kept until the loops are about to listen, makes sure that none
+  // does.
+  const probe = bind(HOST, PORT), { port } = probe;
+  const loops = new Loops(import.meta.url, port);
+  for (let i = 1; i <= WORKERS; i++) {
+    await loops.start();
+  }
+  probe.close();
+  await loops.listen();
+  ready(HOST, port);
+  heartbeat("loop", 5, () => loops.counts());
+}
+
+/** The thread: an event loop, with a task for each client. */
+async function loop(): Promise<void> {
+  // create, bind, listen
+  const server = await listenAsLoop(() =>
+    bindReusePort({ host: HOST, port: workerData.port })
+  );
+  // Not awaited: each call starts a task, and the loop goes back to accept.
+  for (;;) serve(await server.accept());
+}
+
+async function serve(connection: Connection): Promise<void> {
+  for (;;) {
+    const data = await connection.recv();
+    if (data.length === 0) break;
+    await connection.send(data);
+  }
+  connection.close();
+}
+
+// ---------------------------------------- what it stands on
+
+/** The loops of a process; each runs `script`. */
+class Loops {
+  #script: string;
+  #port: number;
+  #started = 0;
+  #loops = new Map<Worker, { name: string; accepted: Int32Array }>();
+
+  constructor(script: string, port: number) {
+    this.#script = script;
+    this.#port = port;
+  }
+
+  /** Starts one more, and waits until it runs. */
+  start(): Promise<void> {
+    const settings = () => {
+      const name = `loop-${++this.#started}`;
+      const accepted = new Int32Array(new SharedArrayBuffer(4));
+      return { ...threadSettings(name), port: this.#port, accepted };
+    };
+    return keepWorker(this.#script, settings, (worker, data) => {
+      this.#loops.set(worker, data);
+      return () => this.#loops.delete(worker);
+    });
+  }
+
+  /** Has all of them listen, and waits until they do. */
+  async listen(): Promise<void> {
+    for (const worker of this.#loops.keys()) {
+      const listening = new Promise((resolve) =>
+        worker.once("message", resolve)
+      );
+      worker.postMessage("listen");
+      await listening;
+    }
+  }
+
+  /** How many clients each has accepted. */
+  counts(): string[] {
+    return [...this.#loops.values()].map(({ name, accepted }) =>
+      `${name} accepted ${accepted[0]}`
+    );
+  }
+}
+
+/** In the thread: waits until it is to listen, and says when it does. */
+async function listenAsLoop(
+  bind: () => Server | Promise<Server>,
+): Promise<Server> {
+  const told = new Promise((resolve) => parentPort!.once("message", resolve));
+  parentPort!.postMessage("runs");
+  await told;
+  const server = await bind();
+  parentPort!.postMessage("listens");
+  return server;
+}
+
+/** Binds and listens, without saying so. */
+function bind(hostname: string, port: number): Server {
+  return new Server({ hostname, port });
+}
+
+/** As `bind`, for several sockets that share a port: see socket(7). */
+function bindReusePort({ host, port }: { host: string; port: number }): Server {
+  // Bun's types don't know this option.
+  const shared = { hostname: host, port, reusePort: true };
+  return new Server(shared);
+}
+
+/** A listening socket. */
+class Server {
+  #accepted: Connection[] = [];
+  #wake = () => {};
+  readonly listener: Bun.TCPSocketListener<Connection>;
+
+  constructor(address: { hostname: string; port: number }) {
+    // The same functions serve all sockets; `data` is a socket's own.
+    const socket: Bun.SocketHandler<Connection> = {
+      open: (socket) => {
+        this.#accepted.push(socket.data = new Connection(socket));
+        this.#wake();
+      },
+      data: (socket, data) => socket.data.arrived(data),
+      drain: (socket) => socket.data.wake(),
+      end: (socket) => socket.data.ended("by the client"),
+      error: (socket, error) => socket.data.ended(`${error}`),
+      close: (socket) => socket.data.ended("reset by the client"),
+    };
+    // With allowHalfOpen, a client that shuts down its side still gets replies.
+    this.listener = Bun.listen({ ...address, allowHalfOpen: true, socket });
+  }
+
+  /** The port that was bound, also when 0 was asked for. */
+  get port(): number {
+    return this.listener.port;
+  }
+
+  /** Waits for the next connection. See accept(2). */
+  async accept(): Promise<Connection> {
+    while (this.#accepted.length === 0) {
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    return this.#accepted.shift()!;
+  }
+
+  /** Stops listening. */
+  close(): void {
+    this.listener.stop();
+  }
+}
+
+/** A connected socket. A failure reads as the end of the stream. */
+class Connection {
+  readonly id = nextNumber();
+  #socket: Bun.Socket<Connection>;
+  #unread: Uint8Array[] = [];
+  /** Why it ended. */
+  #reason = "";
+  /** Has `recv` or `send` look again. */
+  wake = () => {};
+
+  constructor(socket: Bun.Socket<Connection>) {
+    this.#socket = socket;
+    const { remoteAddress, remotePort } = socket;
+    log("accept", this.id, `${remoteAddress}:${remotePort}`);
+  }
+
+  arrived(data: Uint8Array): void {
+    // With eight pieces unread, the client has to wait.
+    if (this.#unread.push(data) === 8) this.#socket.pause();
+    this.wake();
+  }
+
+  ended(reason: string): void {
+    this.#reason ||= reason;
+    this.wake();
+  }
+
+  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
+  async recv(): Promise<Uint8Array> {
+    while (this.#unread.length === 0 && !this.#reason) await this.#change();
+    if (this.#unread.length === 8) this.#socket.resume();
+    const data = this.#unread.shift() ?? new Uint8Array(0);
+    if (data.length > 0) log("recv", this.id, shown(data));
+    return data;
+  }
+
+  /** Sends all of `data`: send(2) in a loop. */
+  async send(data: Uint8Array): Promise<void> {
+    log("send", this.id, data.length);
+    for (;;) {
+      // As much as the kernel takes; -1 if the socket is closed.
+      const sent = this.#socket.write(data);
+      if (sent < 0 || sent === data.length) return;
+      data = data.subarray(sent);
+      await this.#change();
+    }
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.wake = resolve);
+  }
+
+  /** Closes the connection. See close(2). */
+  close(): void {
+    log("close", this.id, this.#reason);
+    this.#socket.end();
+  }
+}
+
+/**
+ * Starts a thread that runs `script`, and waits for its first message. Calls
+ * `started`, and when the thread dies what that returned: then there will be
+ * another thread.
+ */
+async function keepWorker<Data extends ThreadSettings>(
+  script: string,
+  settings: () => Data,
+  started: (worker: Worker, data: Data) => () => void,
+): Promise<void> {
+  const data = settings();
+  const worker = new Worker(new URL(script), { workerData: data });
+  worker.on(
+    "error",
+    (error) => log("error", 0, `thread ${data.name}: ${error}`),
+  );
+  await new Promise((resolve) => worker.once("message", resolve));
+  const died = started(worker, data);
+  worker.on("exit", () => {
+    died();
+    keepWorker(script, settings, started);
+  });
+}
+
+const threadName: string = workerData?.name ?? "main";
+
+/** Prints an event: the thread, what happens, to which connection, details. */
+function log(
+  event: string,
+  id: number,
+  ...details: unknown[]
+): void {
+  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
+  // console.log would hold back what a thread prints before it blocks.
+  writeSync(1, `${words.join(" ")}\n`);
+}
+
+/** Bytes for the log: how many, and the first 60 of them as text. */
+function shown(data: Uint8Array): string {
+  const text = new TextDecoder().decode(data.subarray(0, 60));
+  return `${data.length} ${JSON.stringify(text)}`;
+}
+
+/** Prints what `lines` returns, every so many seconds. */
+function heartbeat(
+  event: string,
+  seconds: number,
+  lines: () => string[],
+): void {
+  setInterval(() => {
+    for (const line of lines()) console.log(event, line);
+  }, seconds * 1000);
+}
+
+/** Prints that the server is ready. */
+function ready(host: string, port: number): void {
+  console.log(`listening on ${host}:${port}`);
+}
+
+const numbers: Int32Array = workerData?.numbers ??
+  new Int32Array(new SharedArrayBuffer(4));
+
+/** Counts the connections of all threads, from 1. */
+function nextNumber(): number {
+  return Atomics.add(numbers, 0, 1) + 1;
+}
+
+/** What a thread is told. */
+interface ThreadSettings {
+  readonly name: string;
+  readonly numbers: Int32Array;
+}
+
+/** For a thread with this name. */
+function threadSettings(name: string): ThreadSettings {
+  return { name, numbers };
+}
+
+// Each thread runs this same file.
+if (isMainThread) await main();
+else await loop();

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: MIT
+/**
+ * An event loop for the clients, and a few threads for the computing: the loop
+ * hands each message to one of them.
+ *
+ *   node offload.mts --work 2000
+ *   nc 127.0.0.1 9999              in several terminals: say hello in some,
+ *                                  light in another
+ */
+
+import { once } from "node:events";
+import { writeSync } from "node:fs";
+import * as net from "node:net";
+import { availableParallelism } from "node:os";
+import { URL } from "node:url";
+import {
+  isMainThread,
+  type MessagePort,
+  parentPort,
+  type Transferable,
+  Worker,
+  workerData,
+} from "node:worker_threads";
+
+const HOST = "127.0.0.1";
+const PORT = 9999;
+const WORK = 0;
+const WORKERS = availableParallelism();
+const QUEUE = 16;
+
+// ---------------------------------------- what it stands on
+
+let connections = 0;
+
+/** Binds and listens: socket(2), bind(2) and listen(2). */
+async function listen(host: string, port: number): Promise<Server> {
+  // With allowHalfOpen, a client that shuts down its side still gets replies.
+  const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
+  const server = new Server(listener);
+  await once(listener.listen({ host, port }), "listening");
+  console.log(`listening on ${host}:${server.port}`);
+  return server;
+}
+
+/** A listening socket. */
+class Server {
+  #listener: net.Server;
+  #accepted: Connection[] = [];
+  #wake = () => {};
+
+  constructor(listener: net.Server) {
+    this.#listener = listener;
+    listener.on("connection", (socket) => {
+      this.#accepted.push(new Connection(socket));
+      this.#wake();
+    });
+    // Without a free descriptor, an accept fails.
+    listener.on("error", (error) => log("error", 0, `accept: ${error}`));
+  }
+
+  /** The port that was bound, also when 0 was asked for. */
+  get port(): number {
+    return (this.#listener.address() as net.AddressInfo).port;
+  }
+
+  /** Waits for the next connection. See accept(2). */
+  async accept(): Promise<Connection> {
+    while (this.#accepted.length === 0) {
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    return this.#accepted.shift()!;
+  }
+}
+
+/** A connected socket. A failure reads as the end of the stream. */
+class Connection {
+  readonly id = ++connections;
+  #socket: net.Socket;
+  #chunks: AsyncIterator<Uint8Array>;
+  /** Why it ended. */
+  #reason = "";
+
+  constructor(socket: net.Socket) {
+    this.#socket = socket;
+    this.#chunks = socket.iterator({ destroyOnReturn: false });
+    socket.on("error", (error) => this.#reason ||= `${error}`);
+    const { remoteAddress, remotePort } = socket;
+    log("accept", this.id, `${remoteAddress}:${remotePort}`);
+  }
+
+  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
+  async recv(): Promise<Uint8Array> {
+    try {
+      const { value, done } = await this.#chunks.next();
+      if (done) this.#reason ||= "by the client";
+      else log("recv", this.id, shown(value));
+      return value ?? new Uint8Array(0);
+    } catch (error) {
+      this.#reason ||= `${error}`;
+      return new Uint8Array(0);
+    }
+  }
+
+  /** Sends all of `data`, and waits until the kernel has taken it. */
+  async send(data: Uint8Array): Promise<void> {
+    log("send", this.id, data.length);
+    await new Promise((resolve) => this.#socket.write(data, resolve));
+  }
+
+  /** Whether it has failed. */
+  get isBroken(): boolean {
+    return this.#reason !== "" && this.#reason !== "by the client";
+  }
+
+  /** Closes the connection. See close(2). */
+  close(): void {
+    log("close", this.id, this.#reason);
+    this.#socket.end();
+  }
+}
+
+/** Posts a message to a thread, or from there. */
+function post(
+  to: Worker | MessagePort,
+  message: unknown,
+  transfer: Transferable[] = [],
+): void {
+  to.postMessage(message, transfer);
+}
+
+/** Has `received` called with each message. */
+function onPost<Message>(
+  from: Worker | MessagePort,
+  received: (message: Message) => void,
+): void {
+  from.on("message", received);
+}
+
+/**
+ * Starts a thread that runs `script`, and waits for its first message. Calls
+ * `started`, and when the thread dies what that returned: then there will be
+ * another thread.
+ */
+async function keepWorker<Data extends ThreadSettings>(
+  script: string,
+  settings: () => Data,
+  started: (worker: Worker, data: Data) => () => void,
+): Promise<void> {
+  const data = settings();
+  const worker = new Worker(new URL(script), { workerData: data });
+  worker.on(
+    "error",
+    (error) => log("error", 0, `thread ${data.name}: ${error}`),
+  );
+  await new Promise((resolve) => worker.once("message", resolve));
+  const died = started(worker, data);
+  worker.on("exit", () => {
+    died();
+    keepWorker(script, settings, started);
+  });
+}
+
+const threadName: string = workerData?.name ?? "main";
+
+/** Prints an event: the thread, what happens, to which connection, details. */
+function log(
+  event: string,
+  id: number,
+  ...details: unknown[]
+): void {
+  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
+  // console.log would hold back what a thread prints before it blocks.
+  writeSync(1, `${words.join(" ")}\n`);
+}
+
+/** Bytes for the log: how many, and the first 60 of them as text. */
+function shown(data: Uint8Array): string {
+  const text = new TextDecoder().decode(data.subarray(0, 60));
+  return `${data.length} ${JSON.stringify(text)}`;
+}
+
+/** Prints what `lines` returns, every so many seconds. */
+function heartbeat(
+  event: string,
+  seconds: number,
+  lines: () => string[],
+): void {
+  setInterval(() => {
+    for (const line of lines()) console.log(event, line);
+  }, seconds * 1000);
+}
+
+const since = new WeakMap<object, number>();
+
+/** Prints why something has to wait, unless there is no reason to. */
+function logInLine(
+  event: string,
+  id: number,
+  why: string,
+  length: number,
+  what: object,
+  more = "",
+): void {
+  if (!why) return;
+  since.set(what, performance.now());
+  log(event, id, `${why}, ${length} in line${more}`);
+}
+
+/** For the log: how long it had to wait, and how many still do. */
+function waited(what: object, left: number): string[] {
+  const time = performance.now() - (since.get(what) ?? NaN);
+  if (Number.isNaN(time)) return [];
+  return [`after ${time.toFixed(1)} ms in line, ${left} wait now`];
+}
+
+const numbers: Int32Array = workerData?.numbers ??
+  new Int32Array(new SharedArrayBuffer(4));
+
+/** Whether a message begins with `light`. */
+function isLight(data: Uint8Array): boolean {
+  return new TextDecoder().decode(data.subarray(0, 5)) === "light";
+}
+
+/** Computes for so many milliseconds, unless the message is light. */
+function burn(id: number, milliseconds: number, data: Uint8Array): void {
+  if (milliseconds === 0 || isLight(data)) return;
+  log("work", id, milliseconds, "ms");
+  for (const end = performance.now() + milliseconds; performance.now() < end;);
+}
+
+/** How many there are, and which. */
+function list(items: string[]): string {
+  return `${items.length}: ${items.join(", ")}`;
+}
+
+/** What a thread is told. */
+interface ThreadSettings {
+  readonly name: string;
+  readonly numbers: Int32Array;
+}
+
+/** For a thread with this name. */
+function threadSettings(name: string): ThreadSettings {
+  return { name, numbers };
+}
+
+// ---------------------------------------- the server
+
+/** A message on its way to a worker and back. */
+interface Job {
+  readonly connection: Connection;
+  readonly data: Uint8Array<ArrayBuffer>;
+  /** Resolves when it has room in the queue. */
+  readonly room: PromiseWithResolvers<void>;
+  /**
+   * Resolves when a worker has computed the reply: to nothing if no one waits
+   * for that any more.
+   */
+  readonly reply: PromiseWithResolvers<Uint8Array | void>;
+}
+
+/**
+ * A thread, as the loop sees it, with what it computes; `null` if it is free.
+ */
+interface Computer {
+  readonly name: string;
+  readonly worker: Worker;
+  job: Job | null;
+}
+
+const computers = new Set<Computer>();
+/**
+ * The jobs that no worker has taken yet. Those that have no room in the queue
+ * stand behind it, one for a client.
+ */
+let queue: Job[] = [], started = 0;
+
+/** The main thread: the loop. It never computes. */
+async function main(): Promise<void> {
+  while (started < WORKERS) {
+    await start();
+  }
+  // create, bind, listen
+  const server = await listen(HOST, PORT);
+  heartbeat(
+    "workers",
+    3,
+    () => [`${list([...computers].map(doing))}; ${queue.length} in line`],
+  );
+  // Not awaited: each call starts a task, and the loop goes back to accept.
+  for (;;) serve(await server.accept());
+}
+
+/** The task: it receives messages, and has replies sent in their order. */
+async function serve(connection: Connection): Promise<void> {
+  const replies = [Promise.resolve()];
+  for (;;) {
+    const data = await connection.recv();
+    if (data.length === 0) break;
+    // A copy: this one is valid until the next recv only.
+    const { room, reply } = compute(connection, new Uint8Array(data));
+    replies.push(send(connection, reply.promise, replies.at(-1)!));
+    await room.promise;
+    // It would be no use to have more of them on their way than there are
+    // threads.
+    if (replies.length > WORKERS) await replies.shift();
+  }
+  if (connection.isBroken) drop((job) => job.connection === connection);
+  await replies.at(-1);
+  connection.close();
+}
+
+/** Sends a reply once it is there, and the one before is sent. */
+async function send(
+  connection: Connection,
+  reply: Promise<Uint8Array | void>,
+  before: Promise<void>,
+): Promise<void> {
+  const [data] = await Promise.all([reply, before]);
+  if (data) await connection.send(data);
+}
+
+/**
+ * Has a message computed by a worker, unless it is light: then the reply is
+ * there at once.
+ */
+function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
+  const job: Job = {
+    connection,
+    data,
+    room: Promise.withResolvers(),
+    reply: Promise.withResolvers(),
+  };
+  if (isLight(data)) {
+    job.room.resolve();
+    job.reply.resolve(data);
+    return job;
+  }
+  queue.push(job);
+  const why = [...computers].some((computer) => !computer.job)
+    ? ""
+    : "no worker is free";
+  const full = queue.length > QUEUE
+    ? `; not read from while more than ${QUEUE} are`
+    : "";
+  logInLine("queue", connection.id, why, queue.length, job, full);
+  handOut();
+  return job;
+}
+
+/**
+ * The first job in line gets a worker, as long as there are both. Then others
+ * have room in the queue.
+ */
+function handOut(): void {
+  for (const computer of computers) {
+    if (computer.job || queue.length === 0) continue;
+    const job = computer.job = queue.shift()!,
+      { connection: { id }, data } = job;
+    log("offload", id, computer.name, ...waited(job, queue.length));
+    // The buffer, which is moved: of an array a runtime may look at every
+    // element.
+    post(computer.worker, { id, buffer: data.buffer }, [data.buffer]);
+    job.room.resolve();
+  }
+  for (const job of queue.slice(0, QUEUE)) job.room.resolve();
+}
+
+/** No one waits for the replies of these jobs any more. */
+function drop(which: (job: Job) => boolean): void {
+  for (
+    const job of [
+      ...queue,
+      ...[...computers].flatMap(({ job }) => job ?? []),
+    ].filter(which)
+  ) {
+    job.room.resolve();
+    job.reply.resolve();
+  }
+  queue = queue.filter((job) => !which(job));
+  handOut();
+}
+
+/**
+ * Starts a worker, and waits until it runs. When it dies there will be another
+ * in its place.
+ */
+function start(): Promise<void> {
+  return keepWorker(
+    import.meta.url,
+    () => threadSettings(`w-${++started}`),
+    (worker, { name }) => {
+      const computer: Computer = { name, worker, job: null };
+      computers.add(computer);
+      onPost(worker, (buffer: ArrayBuffer) => {
+        computer.job?.reply.resolve(new Uint8Array(buffer));
+        computer.job = null;
+        handOut();
+      });
+      handOut();
+      return () => {
+        computers.delete(computer);
+        computer.job?.reply.resolve();
+      };
+    },
+  );
+}
+
+function doing({ name, job }: Computer): string {
+  return job ? `${name} computing for #${job.connection.id}` : `${name} free`;
+}
+
+/** The thread: computes one message after the other. */
+function worker(): void {
+  onPost(parentPort!, ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
+    burn(id, WORK, new Uint8Array(buffer));
+    post(parentPort!, buffer, [buffer]);
+  });
+  post(parentPort!, "ready");
+}
+
+// Each thread runs this same file.
+if (isMainThread) await main();
+else worker();

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+/** Addresses in a copy: IPv4. */
+
+import * as sys from "./calls.ts";
+import { type Memory, memory, must } from "./ffi.ts";
+
+/** A `struct sockaddr_in`, with its length. See ip(7). */
+export interface SocketAddress extends Memory {
+  readonly length: Memory;
+}
+
+/** An address to be filled in by a call. */
+export function socketAddress(): SocketAddress {
+  const length = memory(4);
+  length.ints[0] = 16;
+  return { ...memory(16), length };
+}
+
+/** An address as `HOST:PORT`. */
+export function addressText({ bytes }: SocketAddress): string {
+  return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
+}
+
+/**
+ * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
+ * Returns the descriptor.
+ */
+export function openListener(host: string, port: number, type: number): number {
+  const fd = must(sys.socket(sys.AF_INET, type, 0)), address = socketAddress();
+  address.bytes.set([sys.AF_INET, 0, port >> 8, port, ...host.split(".").map(Number)]);
+  // The port can be had again at once; and no reply waits for another to be acknowledged.
+  must(setOption(fd, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1));
+  must(setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
+  must(sys.bind(fd, address));
+  must(sys.listen(fd, 4096));
+  must(sys.getsockname(fd, address));
+  console.log(`listening on ${addressText(address)}`);
+  return fd;
+}
+
+/** Sets an option that is an `int`. See setsockopt(2). */
+export function setOption(fd: number, level: number, option: number, value: number): number {
+  const int = memory(4);
+  int.ints[0] = value;
+  return sys.setsockopt(fd, level, option, int, 4);
+}
