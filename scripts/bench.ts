@@ -22,9 +22,10 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { children, signalChild, startChild } from "./tools/children.ts";
+import { children, lastWords, requirePermissions, signalChild, startChild } from "./tools/children.ts";
 import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
-import { axisNames, cpuPerMessage, doubts, report, settingText, title, units, WIDTH } from "./tools/report.ts";
+import { findRuntime, type Found } from "./tools/runtimes.ts";
+import { axisNames, cpuPerMessage, doubts, least, report, settingText, title, units, WIDTH } from "./tools/report.ts";
 import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./tools/results.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
@@ -99,21 +100,21 @@ const halfRate = "when messages are sent on a timetable, at half of that rate";
 
 const plans: Record<string, Plan> = {
   models: {
-    about: "all models at 1 to 1000 connections, each against the next slower",
+    about: "each model against the next slower",
     settings: { connections: [1, 10, 100, 1000], idle: [0], workMs: [0] },
     models: allModels,
     against: "next",
     latency: halfRate,
   },
   threads: {
-    about: "what a thread costs: one per client, from a pool, or none",
-    settings: { connections: [20], idle: [0], workMs: [0] },
+    about: "what a thread costs to clients that come one by one, and at once",
+    settings: { connections: [20], together: [0, 1], idle: [0], workMs: [0] },
     models: ["tasks", "pool", "threads", "blocking", "processes"],
     contenders: (names) => [...contenders(names), ...Object.values(findPeers()).filter(({ on }) => on !== "C")],
     against: "first",
     by: ["firstReplyUs", "cpuUsPerMessage"],
     times: 2,
-    columns: ["messages/s", "first us", "CPU us", "kB/conn", "MB", "threads", "cores", "gen."],
+    columns: ["messages/s", "first", "CPU", "kB/conn", "MB", "threads", "cores", "gen."],
   },
   idle: {
     about: "what silent connections cost the others: select, poll, epoll, ...",
@@ -129,7 +130,7 @@ const plans: Record<string, Plan> = {
     latency: halfRate,
   },
   mixed: {
-    about: "5000 mostly idle clients, and every tenth message takes 10 ms of CPU",
+    about: "mostly idle clients, and every tenth message takes CPU",
     settings: { connections: [8], idle: [5000], workMs: [10] },
     models: ["multiplex", "tasks", "reuseport", "reactors", "offload", "pool"],
     against: "first",
@@ -138,7 +139,7 @@ const plans: Record<string, Plan> = {
     load: ({ idle }) => ({ light: 90, trickle: Math.ceil(idle / 100) }),
   },
   slow: {
-    about: "one client that never reads, among nine that do",
+    about: "a client that never reads, among others that do",
     settings: { connections: [9], idle: [0], slow: [0, 1], workMs: [0] },
     models: [...allModels, "blocking-1"],
     against: "slow",
@@ -170,7 +171,7 @@ const plans: Record<string, Plan> = {
     fixed: true,
     contenders: findGenerators,
     against: "first",
-    columns: ["messages/s", "CPU us", "cores", "gen."],
+    columns: ["messages/s", "CPU", "cores", "gen."],
   },
 };
 
@@ -182,9 +183,19 @@ const peersOf: Record<string, string[]> = {
   "pool Python": ["pool"],
 };
 
+/** All numbers of some settings, such as `1, 10 connections; 5000 idle`. */
+function span(settings: Plan["settings"]): string {
+  const shown = axisNames.filter((axis) =>
+    axis !== "holdUs" && axis !== "together" && settings[axis]?.some((value) => value > least(axis))
+  );
+  return shown.map((axis) => `${settings[axis]!.join(", ")} ${units[axis]}`).join("; ");
+}
+
 const options = parseOptions(
   `Measures the servers of this collection, on this machine. The experiments:\n\n${
-    Object.entries(plans).map(([name, { about }]) => `  ${name.padEnd(9)} ${about}\n`).join("")
+    Object.entries(plans).map(([name, { about, settings }]) =>
+      `  ${name.padEnd(9)} ${about}\n${" ".repeat(12)}${span(settings)}\n`
+    ).join("")
   }\nThe models: ${Object.keys(models).join(", ")}`,
   "deno run -A scripts/bench.ts models --connections 100 --runtimes deno,bun,node",
   {
@@ -201,6 +212,7 @@ const options = parseOptions(
   },
   "[EXPERIMENT ...]",
 );
+requirePermissions();
 // What there is so far is printed at the end: that is no server's stop.
 for (const signal of ["SIGINT", "SIGTERM"]) process.removeAllListeners(signal);
 
@@ -221,19 +233,24 @@ const axes = {
 } as const;
 
 /** The numbers in the option for an axis; `null` if it isn't given. */
-function numbers([option, least, most]: (typeof axes)[keyof typeof axes]): number[] | null {
+function numbers([option, from, to]: (typeof axes)[keyof typeof axes]): number[] | null {
   if (options[option] === "auto") return null;
   return options[option].split(",").map((text) => {
-    if (/^\d+$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-    return usageError(`--${option} "${text}": not a whole number from ${least} to ${most}`);
+    if (/^\d+$/.test(text) && Number(text) >= from && Number(text) <= to) return Number(text);
+    return usageError(`--${option} "${text}": not a whole number from ${from} to ${to}`);
   });
+}
+
+/** What was asked for. */
+function spanOf(settings: Setting[]): string {
+  return span(Object.fromEntries(axisNames.map((axis) => [axis, [...new Set(settings.map((one) => one[axis]))]])));
 }
 
 /** All settings of an experiment. An option that it has no use for is a mistake. */
 function combine(name: string): Setting[] {
-  let settings: Setting[] = [{ connections: 10, idle: 0, slow: 0, workMs: 0, inflight: 1, holdUs: 100 }];
+  let settings: Setting[] = [{ connections: 10, together: 0, idle: 0, slow: 0, workMs: 0, inflight: 1, holdUs: 100 }];
   for (const axis of axisNames) {
-    const given = axis === "slow" || axis === "holdUs" ? null : numbers(axes[axis]);
+    const given = axis in axes ? numbers(axes[axis as keyof typeof axes]) : null;
     const own = plans[name].settings[axis] ?? (axis === "inflight" ? [1] : null);
     if (given && !own) usageError(`--${axis === "workMs" ? "work" : axis}: ${name} has no use for it`);
     const values = given ?? own;
@@ -252,24 +269,24 @@ for (const name of asked) {
   if (other) usageError(`--models ${other}: ${name} doesn't measure it`);
 }
 
-/** The runtimes: their programs (what the PATH has may be a script that starts one) and versions. */
-const programs: Record<string, string> = { [runtime]: process.execPath };
-const versions: Record<string, string> = { [runtime]: process.versions[runtime]! };
+/** The runtimes that are there. */
+const found: Record<string, Found> = {
+  [runtime]: { program: process.execPath, version: process.versions[runtime]! },
+};
 const chosenRuntimes = choose(
   "runtime",
   ["deno", "bun", "node"],
   options.runtimes === "own" ? [runtime] : options.runtimes.split(","),
 ).filter((name) => {
   if (name === runtime) return true;
-  const evaluate = [...name === "deno" ? ["eval"] : [], "-p", `process.execPath + "\\n" + process.versions.${name}`];
-  [programs[name], versions[name]] = String(spawnSync(name, evaluate).stdout ?? "").split("\n");
-  if (!versions[name]) say(`${name} is not on the PATH: left out`);
-  return versions[name];
+  const answer = findRuntime(name);
+  if (typeof answer === "string") return say(`${answer}: ${name} is left out`);
+  return found[name] = answer;
 });
 
 /** The command that runs a script. */
 function onRuntime(name: string, script: string): string[] {
-  return [programs[name], ...name === "deno" ? ["run", "-A"] : [], join(folder, script)];
+  return [found[name].program, ...name === "deno" ? ["run", "-A"] : [], join(folder, script)];
 }
 
 // ---------------------------------------------------------------- servers
@@ -318,7 +335,11 @@ let built = "";
 
 /** Compiles a peer, and returns the program; `null` if there is no compiler, or it fails. */
 function build(compiler: string, source: string, ...flags: string[]): string | null {
-  built ||= mkdtempSync(join(tmpdir(), "bench-"));
+  try {
+    built ||= mkdtempSync(join(tmpdir(), "bench-"));
+  } catch (error) {
+    return say(`${source} is left out: no folder for the program: ${explain(error)}`), null;
+  }
   const program = join(built, source.replace(".", "-"));
   const { status, stderr, error } = spawnSync(compiler, [...flags, "-o", program, join(peersFolder, source)]);
   if (error) say(`${compiler} is not on the PATH: ${source} is left out`);
@@ -385,7 +406,7 @@ function start(command: string[]): Running {
 /** What a load generator prints. */
 async function resultOf(command: string[]) {
   const generator = start(command);
-  if (await generator.ended !== 0) throw new Error(firstLine(generator) || "the load generator was stopped");
+  if (await generator.ended !== 0) throw new Error(reason(generator) || "the load generator was stopped");
   return JSON.parse(generator.out);
 }
 
@@ -399,16 +420,17 @@ async function runOnce({ plan: { latency, times = 1, load: more }, contender, se
     let port: string | undefined;
     for (const since = performance.now(); !port; await pause(5)) {
       port = server.out.match(/^listening on .*:(\d+)$/m)?.[1];
-      if (server.code !== undefined) throw new Error(firstLine(server) || `ended with ${server.code}`);
+      if (server.code !== undefined) throw new Error(reason(server) || `ended with ${server.code}`);
       if (performance.now() - since > 20_000) throw new Error("not ready after 20 s");
     }
-    const { connections, idle, slow, inflight, holdUs: hold } = setting,
+    const { connections, together, idle, slow, inflight, holdUs: hold } = setting,
       { size } = options,
       { patience = 5000, driver } = contender;
     if (driver?.program) return await runClient(driver.program, setting, port, child.pid!);
     const load = {
       ...more?.(setting),
       connections,
+      together: together ? connections : 0,
       idle,
       slow,
       size,
@@ -448,10 +470,9 @@ async function runClient(program: string, setting: Setting, port: string, pid: n
   };
 }
 
-/** The line that says what went wrong. */
-function firstLine({ err, out }: Running): string {
-  const lines = (err || out).split("\n");
-  return (lines.find((line) => /error/i.test(line)) ?? lines[0]).replace(/^load\.ts: the run failed: /, "");
+/** What went wrong, as the program has said it. */
+function reason({ err, out }: Running): string {
+  return lastWords(err || out).replace(/^the run failed: /, "");
 }
 
 // ---------------------------------------------------------------- taking turns
@@ -527,9 +548,10 @@ function spread(values: number[]): Spread {
   return { median, low: sorted[0], high: sorted[sorted.length - 1], count: sorted.length };
 }
 
-/** The median of each figure in some results. */
+/** The median of each figure in some results; `null` if it was not measured in all of them. */
 function medians<T>(values: T[]): T {
   const [first] = values;
+  if (values.some((value) => value === null)) return null as T;
   if (typeof first === "number") return spread(values as number[]).median as T;
   if (typeof first !== "object" || first === null) return first;
   const keys = Object.keys(first) as (keyof T)[];
@@ -633,7 +655,7 @@ function describe(): Omit<Results, "experiments"> {
     machine: `${cpus()[0]?.model.trim() ?? process.arch}, ${availableParallelism()} cores, ` +
       `${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${release().split("-")[0]}` +
       (existsSync(congestion) ? `, TCP ${readFileSync(congestion, "utf8").trim()}` : ""),
-    versions: Object.fromEntries(chosenRuntimes.map((name) => [name, `${name} ${versions[name]}`])),
+    versions: Object.fromEntries(chosenRuntimes.map((name) => [name, `${name} ${found[name].version}`])),
     generator: runtime,
     messageBytes: options.size,
     seconds: milliseconds / 1000,
@@ -652,13 +674,14 @@ process.on("exit", () => {
   if (built) rmSync(built, { recursive: true, force: true });
 });
 
-if (chosenRuntimes.length === 0) fail("nothing to measure", "none of the runtimes is on the PATH");
+if (chosenRuntimes.length === 0) fail("nothing to measure", "none of the runtimes is there");
 const context = describe(), results: Experiment[] = [];
 say(`${context.machine}\n${Object.values(context.versions).join(", ")}; ${context.date}`);
 const prepared = asked.map(prepare);
 for (const [i, outcomes] of prepared.entries()) {
   const runs = outcomes.filter(({ failure }) => !failure).length * options.rounds;
-  say(`${asked[i]}: ${runs} runs, about ${about(total(outcomes) * options.rounds)}`);
+  const time = `${runs} runs, about ${about(total(outcomes) * options.rounds)}`;
+  say(`${asked[i]}: ${runs > 0 ? time : "nothing can be measured"}`);
 }
 for (const [i, name] of asked.entries()) {
   if (stopped) break;
@@ -666,10 +689,13 @@ for (const [i, name] of asked.entries()) {
   const rows = prepared[i].filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
   results.push({ name, rows, comparisons: pairUp(prepared[i], plans[name].against).map(compare) });
   if (process.stderr.isTTY) tell("\r\x1b[K");
-  if (!options.json) await printAll(report(results[i], plans[name].about, plans[name].latency, plans[name].columns));
+  if (options.json) continue;
+  const { about, latency, columns } = plans[name];
+  await printAll(report(results[i], `${about}; ${spanOf(settingsOf[name])}`, latency, columns));
 }
 if (options.json) {
   const round = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;
   await printAll(JSON.stringify({ ...context, experiments: results } satisfies Results, round, 1) + "\n");
 }
-process.exit(0);
+const measured = results.some(({ rows }) => rows.some(({ figures, failure }) => figures && !failure));
+process.exit(measured || stopped ? 0 : 1);

@@ -5,14 +5,19 @@
  * A client has four steps where a server has eight: create and connect, send, recv, close. It works with every
  * server here: each sends back what it received, so a reply is complete when it is as long as the message.
  *
+ * With `--clients N` it is a crowd: N connections, opened one after the other. When all are open, each sends every
+ * message, and closes when the last reply has come. The line `connect` tells the client's own port, by which the
+ * server's log calls it: `accept #2 127.0.0.1:49214`.
+ *
  *   deno run -A scripts/client.ts hello world      or: bun scripts/client.ts …      or: node scripts/client.ts …
  *   deno run -A scripts/client.ts                  without a message: sends the lines you type, or a piped file's
+ *   deno run -A scripts/client.ts --clients 8 hi   eight at once
  *
  * To copy it into an article: deno run -A scripts/standalone.ts client
  */
 
-import { fail, formatAddress, log, parseOptions, printAll, process, stopping } from "./shim/program.ts";
-import { connect } from "./shim/shim.ts";
+import { fail, formatAddress, log, parseOptions, printAll, process, stopping, usageError } from "./shim/program.ts";
+import { connect, type Connection } from "./shim/shim.ts";
 
 const options = parseOptions(
   "The other end: sends each MESSAGE, or each line of the standard input, and prints each reply.",
@@ -20,50 +25,66 @@ const options = parseOptions(
   {
     host: ["127.0.0.1", "address to connect to"],
     port: [9999, "port to connect to", 1, 65_535],
+    clients: [1, "connections at once, each of which sends every MESSAGE", 1, 10_000],
     quiet: [false, "print the replies as they are, and errors, nothing else"],
   },
   "[MESSAGE ...]",
 );
+if (options.clients > 1 && options.operands.length === 0) usageError("--clients: several of them need a MESSAGE");
 
-const address = formatAddress(options.host, options.port);
-const connection = await connect(options).catch((error) => fail(`cannot connect to ${address}`, error));
-log("connect", 0, connection.peer);
-
-/** Bytes sent that have not come back yet. */
-let missing = 0;
-let replied = () => {};
-receive();
-
-for await (const message of options.operands.length > 0 ? operands() : lines()) {
-  log("send", 0, message.length, message);
-  missing += message.length;
-  const reply = new Promise<void>((resolve) => replied = resolve);
-  await connection.send(message).catch((error) => failed("send", error));
-  if (missing > 0) await reply;
+const address = formatAddress(options.host, options.port), connections: Connection[] = [];
+// One after the other, so that both logs have them in the same order.
+while (connections.length < options.clients) {
+  const connection = await connect(options).catch((error) => fail(`cannot connect to ${address}`, error));
+  connections.push(connection);
+  log("connect", numberOf(connection), connection.peer, "from", connection.local);
 }
-connection.close();
-log("close", 0, "end of input");
+await Promise.all(connections.map(talk));
 process.exit(0);
 
-/** Prints what comes, whether a reply is due or not, until the server closes. */
-async function receive(): Promise<void> {
-  for (;;) {
-    const data = await connection.recv().catch((error) => failed("recv", error));
-    if (data.length === 0) break;
-    if (options.quiet) await printAll(data);
-    else log("recv", 0, data.length, data);
-    missing -= data.length;
-    if (missing <= 0) replied();
-  }
-  if (missing > 0) fail("no reply", "the server closed the connection");
-  log("close", 0, "by the server");
-  process.exit(0);
+/** A single client needs no number. */
+function numberOf({ id }: Connection): number {
+  return options.clients > 1 ? id : 0;
 }
 
-/** Ends the client because of an error, unless that is the client's own end. */
-function failed(what: string, error: unknown): Promise<never> {
-  if (stopping) return new Promise(() => {});
-  return fail(what, error);
+/** What one client says and hears, until its last reply has come, or the server closes. */
+async function talk(connection: Connection): Promise<void> {
+  const id = numberOf(connection);
+  /** Bytes sent that have not come back yet. */
+  let missing = 0, over = false;
+  let replied = () => {};
+  await Promise.race([sendAll(), receive()]);
+  over = true;
+  connection.close();
+
+  async function sendAll(): Promise<void> {
+    for await (const message of options.operands.length > 0 ? operands() : lines()) {
+      if (over) return;
+      log("send", id, message.length, message);
+      missing += message.length;
+      const reply = new Promise<void>((resolve) => replied = resolve);
+      await connection.send(message);
+      if (missing > 0) await reply;
+    }
+    if (!over) log("close", id, "end of input");
+    over = true;
+  }
+
+  /** Prints what comes, whether a reply is due or not, until the server closes. */
+  async function receive(): Promise<void> {
+    for (;;) {
+      const data = await connection.recv();
+      if (over || stopping) return new Promise(() => {});
+      if (data.length === 0) break;
+      if (options.quiet) await printAll(data);
+      else log("recv", id, data.length, data);
+      missing -= data.length;
+      if (missing <= 0) replied();
+    }
+    if (connection.isBroken) fail("recv", connection.reason);
+    if (missing > 0) fail("no reply", "the server closed the connection");
+    log("close", id, "by the server");
+  }
 }
 
 async function* operands(): AsyncGenerator<Uint8Array> {

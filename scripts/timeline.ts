@@ -17,12 +17,15 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "
 import { basename, dirname, join } from "node:path";
 import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
+import { requirePermissions } from "./tools/children.ts";
 import { draw, type Picture } from "./tools/lanes.ts";
 import { live } from "./tools/live.ts";
 import { drawSvg, drawText } from "./tools/picture.ts";
 import { fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
 import { record } from "./tools/record.ts";
+import { findRuntime } from "./tools/runtimes.ts";
 
+requirePermissions();
 const folder = dirname(fileURLToPath(import.meta.url));
 /** The servers: a script that is ready for clients says so. */
 const models = readdirSync(folder).filter((file) =>
@@ -52,6 +55,9 @@ for (const model of options.operands) {
 if (!["deno", "bun", "node"].includes(options.runtime)) {
   usageError(`unknown runtime "${options.runtime}"; known are deno, bun, node`);
 }
+const found = options.runtime === runtime ? { program: process.execPath } : findRuntime(options.runtime);
+if (typeof found === "string") fail(`cannot run servers on ${options.runtime}`, found);
+const command = [found.program, ...options.runtime === "deno" ? ["run", "-A"] : []];
 if (options.svg && !existsSync(dirname(options.svg))) fail(`cannot write ${options.svg}`, "there is no such folder");
 if (options.live) {
   if (!/^\d+$/.test(options.live) || Number(options.live) > 65_535) {
@@ -60,12 +66,12 @@ if (options.live) {
   if (options.operands.length > 2) usageError("--live shows two models at most");
   if (options.svg || options.json) usageError("--live shows its page, and writes neither --svg nor --json");
   const chosen = options.operands.length > 0 ? options.operands : ["pool"];
-  await live(folder, models, chosen, Number(options.live), { ...options, options: own });
+  await live(folder, models, chosen, Number(options.live), { ...options, command, options: own });
 }
 
 const pictures: Picture[] = [];
 for (const model of options.operands.length > 0 ? options.operands : models) {
-  pictures.push(draw(await record(folder, model, { ...options, options: own })));
+  pictures.push(draw(await record(folder, model, { ...options, command, options: own })));
 }
 
 if (options.json) {
@@ -77,7 +83,8 @@ if (options.json) {
     fail(`cannot write ${options.svg}`, error);
   }
 } else {
-  const terminal = isatty(1), width = terminal && process.stdout.columns || Number(process.env.COLUMNS) || 80;
+  const terminal = isatty(1), columns = Math.floor(Number(process.env.COLUMNS));
+  const width = terminal && process.stdout.columns || Math.min(columns || 80, 1000);
   const text = drawText(pictures, width, terminal && !process.env.NO_COLOR);
   await printAll(text);
 }

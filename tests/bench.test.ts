@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** load.ts and bench.ts: a broken server is reported, and has no figures. What the figures are is not tested. */
+/** load.ts and bench.ts: a broken server is reported and has no figures; one slowed on purpose has those to expect. */
 
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -7,9 +7,22 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import type { Results, Spread } from "../scripts/tools/results.ts";
+import type { Results, Run, Spread } from "../scripts/tools/results.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, serve, until, windows } from "./harness.ts";
+import {
+  check,
+  hasFFI,
+  linux,
+  Pipe,
+  run,
+  type Runtime,
+  runtimes,
+  Script,
+  serve,
+  Slow,
+  until,
+  windows,
+} from "./harness.ts";
 
 const tests = path.dirname(fileURLToPath(import.meta.url)), peers = path.join(tests, "peers");
 const briefly = ["--seconds", "0.1"];
@@ -67,8 +80,69 @@ async function load(runtime: Runtime, fault: string, ...args: (string | number)[
   }
 }
 
+/** What load.ts says of peers/slowed.ts. */
+async function measure(
+  runtime: Runtime,
+  kind: string,
+  milliseconds: number,
+  ...args: (string | number)[]
+): Promise<Run> {
+  const server = new Script(runtime, "slowed.ts", [kind, String(milliseconds)], { folder: peers });
+  try {
+    await server.line(/^listening on/);
+    const given = ["--port", server.port, "--pid", server.pid, ...args].map(String);
+    const { code, output, errors } = await run(runtime, "tools/load.ts", given);
+    assertEquals([code, errors], [0, ""]);
+    return JSON.parse(output[0]);
+  } finally {
+    await server.stop();
+    await server.kill();
+  }
+}
+
 for (const runtime of runtimes) {
   const { name } = runtime;
+
+  check(`${name} load.ts: a server that stalls for 100 ms shows that in p99, and not in p50`, async () => {
+    const { latencyUs } = await measure(runtime, "stall", 100, "--connections", 2, "--milliseconds", 900);
+    assert(latencyUs!.p99! > 80_000, JSON.stringify(latencyUs));
+    if (latencyUs!.p50 > 60_000 || latencyUs!.p99! > 500_000) throw new Slow(JSON.stringify(latencyUs));
+  });
+
+  check(`${name} load.ts: what a server does before it is warm does not count`, async () => {
+    const rate = (await measure(runtime, "cold", 20, "--connections", 1, "--milliseconds", 100, "--pace", 0))
+      .messagesPerSecond;
+    // Cold ones are 50 a second at most.
+    if (rate < 150) throw new Slow(`${rate} messages per second`);
+  });
+
+  check(`${name} load.ts: clients that come at once wait for each other`, async () => {
+    const args = ["--connections", 10, "--milliseconds", 100, "--pace", 0];
+    const each = (await measure(runtime, "busy", 10, ...args)).firstReplyUs!;
+    const atOnce = (await measure(runtime, "busy", 10, ...args, "--together", 10)).firstReplyUs!;
+    assert(each > 9000, `${each} us one after the other`);
+    // In the middle of ten.
+    if (each > 40_000 || atOnce < 45_000) throw new Slow(`${each} us one after the other, ${atOnce} at once`);
+    assert(atOnce > 45_000, `${atOnce} us`);
+  });
+
+  if (linux) {
+    check(`${name} load.ts: the CPU time of a server and its children`, async () => {
+      for (const kind of ["busy", "child"]) {
+        const { server, messagesPerSecond } = await measure(
+          runtime,
+          kind,
+          5,
+          ...["--connections", 1, "--milliseconds", 400, "--pace", 0],
+        );
+        const { userUsPerMessage: user, systemUsPerMessage: system, cores } = server!;
+        // Counted in steps of 10 ms.
+        assert(user + system > 4000 && user + system < 7500, `${kind}: ${user} + ${system} us`);
+        const expected = messagesPerSecond * 0.005;
+        assert(cores > 0.75 * expected && cores < 1.5 * expected, `${kind}: ${cores} cores, ${messagesPerSecond}/s`);
+      }
+    });
+  }
 
   check(`${name} load.ts: a server without a fault gets its figures`, async () => {
     // The last of them needs a second block of buffers.
@@ -154,17 +228,19 @@ for (const runtime of runtimes) {
     },
   );
 
-  check(`${name} bench.ts: with a client that never reads; in lines of 100 characters at most`, async () => {
+  check(`${name} bench.ts: with a client that never reads; in lines of 80 characters at most`, async () => {
     const args = ["slow", "--models", "tasks,blocking-1", "--connections", "2", "--rounds", "1", ...briefly];
     const { code, output } = await run(runtime, "bench.ts", args);
     assertEquals(code, 0);
     const text = output.join("\n");
+    // What was asked for, and not what the experiment is by itself.
+    assertMatch(text, /^slow: a client that never reads, among others that do; 2 connections; 0, 1\s+slow\n\n/m);
     assertMatch(text, new RegExp(`^tasks ${name} +0 slow +.* too few turns$`, "m"));
     if (hasFFI(runtime)) assertMatch(text, /^ {2}\? only 0 of 2 connections were served$/m);
     // What was not measured has no column, and what a figure means is explained.
-    assertEquals(/first us/.test(text), false);
-    assertMatch(text, /^p50 us: .*microseconds/m);
-    for (const line of output) assert(line.length <= 100, line);
+    assertEquals(/^server.* first/m.test(text), false);
+    assertMatch(text, /^p50: .*microseconds/m);
+    for (const line of output) assert(line.length <= 80, line);
   });
 
   check(`${name} bench.ts: mostly idle clients, and few messages that take long`, async () => {
@@ -216,7 +292,7 @@ for (const runtime of runtimes) {
       // It goes by the name of another runtime, and whatever it is to run, it runs the broken server.
       const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
       const broken = [find(program), ...rest, path.join(peers, "broken.ts"), "corrupt"];
-      const text = `case "$*" in *execPath*) echo "$0"; exec echo 99.0.0;; esac
+      const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
 exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       await withProgram(fake, text, async (folder) => {
         const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
@@ -230,6 +306,71 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
         const about = lines.filter((line) => line.startsWith(`tasks ${fake}`));
         assertEquals(about.length, 1);
         assertMatch(about[0], /2 connections: left out: connection \d+: not what was sent/);
+      });
+    });
+
+    check(`${name} bench.ts, timeline.ts: no figures of one runtime under the name of another`, async () => {
+      // Where there is no node, Deno starts itself under that name.
+      const other = name === "node" ? "bun" : "node",
+        only = { name, command: [find(name), ...runtime.command.slice(1)] };
+      const text = name === "deno" ? "" : `exec '${find(name)}' "$@"`;
+      await withProgram(name === "deno" ? "unused" : other, text, async (folder) => {
+        const environment = { PATH: folder };
+        const bench = await run(only, "bench.ts", ["--runtimes", other, "--models", "tasks"], { environment });
+        assertEquals([bench.code, bench.output], [1, []]);
+        assertMatch(
+          bench.errors,
+          new RegExp(
+            `^what starts as ${other} here is ${name}: ${other} is left out\nbench\.ts: nothing to measure: .*\n$`,
+          ),
+        );
+        const timeline = await run(only, "timeline.ts", ["--runtime", other, "tasks"], { environment });
+        assertEquals([timeline.code, timeline.output], [1, []]);
+        assertMatch(timeline.errors, new RegExp(`^timeline\.ts: cannot run servers on ${other}: .* is ${name}\n$`));
+      });
+    });
+
+    // The servers are the same whatever drives them.
+    if (runtime === runtimes[0]) {
+      check(`${name} bench.ts: a server with four times the work is four times as slow, in each turn`, async () => {
+        const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
+        const slowed = [find(program), ...rest, path.join(peers, "slowed.ts"), "busy"];
+        const text =
+          `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; *multiplex.ts*) work=2;; *) work=8;; esac
+exec ${slowed.map((part) => `'${part}'`).join(" ")} $work`;
+        await withProgram(fake, text, async (folder) => {
+          const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+          const args = ["--models", "tasks,multiplex", "--runtimes", fake, "--connections", "2", "--seconds", "0.3"];
+          const { code, output, errors } = await run(runtime, "bench.ts", [...args, "--json"], { environment });
+          assertEquals(code, 0, errors);
+          const { experiments: [{ comparisons, rows }] }: Results = JSON.parse(output.join("\n"));
+          assertEquals(comparisons.map(({ model, against }) => [model, against]), [["multiplex", `tasks ${fake}`]]);
+          const [{ ratios: { messagesPerSecond: rate, cpuUsPerMessage: cpu }, verdict }] = comparisons;
+          const shown = JSON.stringify({ comparisons, rows });
+          // In a turn without a message there is nothing to compare.
+          if (!rate || linux && !cpu) throw new Slow(shown);
+          if (linux) assert(cpu!.median > 0.15 && cpu!.median < 0.5, shown);
+          if (rate.median < 2.5 || rate.median > 6.5 || rate.low <= 1) throw new Slow(shown);
+          assertMatch(verdict, linux ? /^faster, less CPU/ : /^faster/);
+        });
+      });
+    }
+
+    check(`${name} bench.ts: where nothing was measured it fails, and a server's error is one plain line`, async () => {
+      const fake = name === "bun" ? "node" : "bun";
+      const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
+printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at a line\\n' >&2; exit 3`;
+      await withProgram(fake, text, async (folder) => {
+        const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+        const args = ["--models", "tasks", "--runtimes", fake, "--connections", "2", ...briefly];
+        const { code, output, errors } = await run(runtime, "bench.ts", args, { environment });
+        assertEquals(code, 1);
+        const line = `tasks ${fake}, 2 connections: left out: error: of its own`;
+        for (const text of [errors, output.join("\n")]) {
+          assert(text.split("\n").includes(line), text);
+          assertEquals(/(?!\n)\p{Cc}/u.test(text), false);
+        }
+        assertMatch(output.join("\n"), /^Nothing was measured to the end\.$/m);
       });
     });
 
@@ -280,6 +421,27 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       }
     });
 
+    check(`${name} bench.ts: without a folder for temporary files it measures what it can`, async () => {
+      const environment = { TMPDIR: "/nonexistent" };
+      const { code, output, errors } = await run(runtime, "bench.ts", ["generator"], { environment });
+      assertEquals(code, 1);
+      assertMatch(errors, /^epoll\.c is left out: no folder for the program: [^\n]*\n/m);
+      assertEquals(/^\s+at /m.test(errors), false, errors);
+      assertMatch(output.join("\n"), /^Nothing was measured/m);
+    });
+
+    check(`${name} bench.ts, timeline.ts: SIGCHLD is ignored by what has started them`, async () => {
+      const ignoring = ["env", "--ignore-signal=CHLD"];
+      if (spawnSync(ignoring[0], [ignoring[1], "true"]).status !== 0) return "this env(1) can't ignore a signal";
+      const child = { name, command: [...ignoring, ...runtime.command] };
+      const bench = ["--models", "tasks", "--connections", "2", "--rounds", "1", ...briefly];
+      for (const [script, args] of [["bench.ts", bench], ["timeline.ts", ["tasks", "--clients=1", "--messages=1"]]]) {
+        const { code, output, errors } = await run(child, script as string, args as string[]);
+        assertEquals([script, code], [script, 0], errors);
+        assertMatch(output.join("\n"), /^tasks /m);
+      }
+    });
+
     check(`${name} bench.ts: without a C compiler, and off the PATH itself, it measures what it can`, async () => {
       const [program, ...rest] = runtime.command, only = { name, command: [find(program), ...rest] };
       const folder = mkdtempSync(path.join(tmpdir(), "bench-test-")), environment = { PATH: folder };
@@ -287,10 +449,11 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
         const bench = (...args: string[]) =>
           run(only, "bench.ts", [...args, "--rounds", "1", ...briefly], { environment });
         const { code, output, errors } = await bench("generator");
-        assertEquals(code, 0);
+        assertEquals(code, 1);
+        assertMatch(errors, /^generator: nothing can be measured$/m);
         assertMatch(errors, /^cc is not on the PATH: epoll.c is left out$/m);
         assertEquals(errors.includes("compiled"), false, errors);
-        assertMatch(output.join("\n"), /^generator: .*\n\nNothing was measured/m);
+        assertMatch(output.join("\n"), /^generator: [^]*\n\nNothing was measured/m);
         const tasks = await bench("--models", "tasks", "--connections", "2");
         assertMatch(tasks.output.join("\n"), new RegExp(`^tasks ${name} +[\\d.]+k? \\(`, "m"));
       } finally {
@@ -300,6 +463,17 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
   }
 
   if (name === "deno") {
+    check("deno bench.ts, timeline.ts: without permissions one line says what is needed", async () => {
+      for (const permissions of [[], ["--allow-read"]]) {
+        const bare = { name, command: ["deno", "run", "--no-prompt", ...permissions] };
+        for (const script of ["bench.ts", "timeline.ts"]) {
+          const { code, output, errors } = await run(bare, script, []);
+          assertEquals([code, output], [1, []]);
+          assertMatch(errors, /^\w+\.ts: cannot start programs: no permission to [^\n]*: use deno run -A\n$/);
+        }
+      }
+    });
+
     check("deno task bench downloads nothing", () => {
       const folder = mkdtempSync(path.join(tmpdir(), "bench-test-"));
       try {
@@ -324,6 +498,7 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       [["--inflight", "x"], /"x".*from 1/],
       [["--seconds", "x"], /seconds/],
       [["--rounds", "0"], /rounds/],
+      [["--rounds", "-1"], /rounds/],
     ];
     for (const [args, known] of cases) {
       const { code, output, errors } = await run(runtime, "bench.ts", args);

@@ -291,7 +291,7 @@ function drawRatios(title: string): (result: Results) => Chart {
 }
 
 function drawThreads(result: Results): Chart {
-  const rows = measured(find(result, "threads").rows);
+  const rows = measured(find(result, "threads").rows).filter(({ setting }) => !setting.together);
   const place = ({ model, on }: Row) => `${model} ${names[on] ?? on}`;
   const figures = rows.flatMap((row) => [
     { ...row, what: "microseconds to the first reply", value: row.figures.firstReplyUs },

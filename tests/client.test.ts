@@ -35,8 +35,10 @@ for (const runtime of runtimes) {
       ]);
       assertEquals([code, errors], [0, ""]);
       const events = output.map((line) => line.replace(/^ *[\d.]+ main /, ""));
+      // The server calls a client by the port that the client says is its own.
+      const [, own] = / accept #1 (.*)$/.exec(await server.line(/ accept #1 /))!;
       assertEquals(events, [
-        `connect 127.0.0.1:${server.port}`,
+        `connect 127.0.0.1:${server.port} from ${own}`,
         'send 5 "hello"',
         'recv 5 "hello"',
         'send 5 "world"',
@@ -76,8 +78,53 @@ for (const runtime of runtimes) {
     });
   });
 
+  check(
+    `${title}: --clients are connected all at once, and each sends every message`,
+    () =>
+      serve(runtime, "pool.ts", [], async (server) => {
+        const { code, output, errors } = await run(runtime, "client.ts", [
+          "--port",
+          `${server.port}`,
+          "--clients",
+          "5",
+          "one",
+          "two",
+        ]);
+        assertEquals([code, errors], [0, ""]);
+        // Two more than there are threads: so each has to leave when it has its replies, and none before all have come.
+        await server.line(/ serve #5 .* in line, 0 wait now$/);
+        const own = server.lines(/ accept /).map((line) => line.replace(/.* accept /, ""));
+        assertEquals(
+          output.slice(0, 5).map((line) => line.replace(/.* connect /, "")),
+          own.map((peer) => peer.replace(" ", ` 127.0.0.1:${server.port} from `)),
+        );
+        for (const number of [1, 2, 3, 4, 5]) {
+          const events = output.filter((line) => line.includes(` #${number} `)).slice(1);
+          assertEquals(events.map((line) => line.replace(/^ *[\d.]+ main /, "")), [
+            `send #${number} 3 "one"`,
+            `recv #${number} 3 "one"`,
+            `send #${number} 3 "two"`,
+            `recv #${number} 3 "two"`,
+            `close #${number} end of input`,
+          ]);
+        }
+      }),
+  );
+
+  check(
+    `${title}: --clients that the server closes end with one line`,
+    () =>
+      serve(runtime, "tasks.ts", ["--messages", "1"], async (server) => {
+        const args = ["--port", `${server.port}`, "--clients", "2"];
+        const { code, errors } = await run(runtime, "client.ts", [...args, "one", "two"]);
+        assertEquals([code, errors], [1, "client.ts: no reply: the server closed the connection\n"]);
+      }),
+  );
+
   check(`${title}: mistakes are one line and exit code 2, help has 80 columns`, async () => {
-    for (const mistake of [["--port", "x"], ["--port", "0"], ["--nonsense"], ["--host", "::1%lo"]]) {
+    for (
+      const mistake of [["--port", "x"], ["--port", "0"], ["--nonsense"], ["--host", "::1%lo"], ["--clients", "2"]]
+    ) {
       const { code, output, errors } = await run(runtime, "client.ts", mistake);
       assertEquals([mistake, code, output], [mistake, 2, []]);
       assertMatch(errors, /^client\.ts: .+\n$/);

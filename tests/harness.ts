@@ -35,6 +35,7 @@ import process from "node:process";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { findRuntime } from "../scripts/tools/runtimes.ts";
 
 export { sleep };
 
@@ -65,11 +66,14 @@ let listing: Listed[] | null = null;
 export const runtimes: Runtime[] = (process.env.RUNTIMES ?? "deno,bun,node").split(",").flatMap((name) => {
   const { command, least: [major, minor] } = known[name] ??
     raise(`RUNTIMES names "${name}"; there are deno, bun and node`);
-  const found = /(\d+)\.(\d+)\.\d+/.exec(spawnSync(command[0], ["--version"]).stdout?.toString() ?? "");
-  if (found && (+found[1] > major || (+found[1] === major && +found[2] >= minor))) return [{ name, command }];
+  const found = findRuntime(name), version = typeof found === "string" ? "" : found.version;
+  const [actualMajor, actualMinor] = version.split(".").map(Number);
+  if (actualMajor > major || (actualMajor === major && actualMinor >= minor)) return [{ name, command }];
   check(`${name} ${major}.${minor} or later is there`, () =>
     raise(
-      `found ${found?.[0] ?? "none"}. npx -y -p deno@2.9 -p bun@1.4 -p node@26 -c 'deno task test' gets all three; ` +
+      `${
+        version ? `found ${version}` : found
+      }. npx -y -p deno@2.9 -p bun@1.4 -p node@26 -c 'deno task test' gets all three; ` +
         `RUNTIMES=deno tests fewer`,
     ));
   return [];
@@ -269,6 +273,12 @@ export class Script {
     const open = [...accepted].filter((number) => !closed.has(number));
     if (open.length > 0) raise(`never closed: ${open.map((number) => `#${number}`).join(" ")}`);
     return closed;
+  }
+
+  /** Types at its standard input; nothing is Ctrl-D. */
+  type(text?: string): void {
+    if (text === undefined) this.#child.stdin.end();
+    else this.#child.stdin.write(text);
   }
 
   /** Sends a signal, and waits for the end, which has to come within a second: the exit code. */

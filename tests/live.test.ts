@@ -55,6 +55,34 @@ check("lanes: the last seconds of a recording, and messages that come in parts o
   assertMatch(drawSvg([picture], 20_000), /x="88" [^>]*>10 s<.*>28 s</s);
 });
 
+check("lanes: what a client has waited, and the share of a core", () => {
+  const line = (time: number, event: string, detail = "") => ({ time, thread: "main", event, id: 1, detail });
+  const { clients: [client], threads: [main], notes } = draw({
+    model: "blocking",
+    options: [],
+    runtime: "deno",
+    visits: [{
+      ...{ role: "A", port: 1, begin: 0, connected: 10, end: 900 },
+      exchanges: [{ sent: 200, size: 3, received: 500 }],
+    }],
+    lines: [line(110, "accept", "127.0.0.1:1"), line(400, "recv", '3 "xxx"')],
+    tasks: [{
+      ...{ name: "main", cpu: 250 },
+      runs: [{ from: 0, to: 750, running: false, call: "accept" }, { from: 750, to: 1000, running: true, call: "" }],
+    }],
+    cpu: 250,
+    end: 1000,
+  });
+  // To connect, in the backlog, and until its message was received.
+  assertEquals(client.total, 10 + 100 + 200);
+  assertEquals(client.spans.slice(0, 2).map(({ kind, from, to }) => [kind, from, to]), [
+    ["connect", 0, 10],
+    ["backlog", 10, 110],
+  ]);
+  assertEquals(main.total, 250);
+  assertEquals(notes.slice(0, 2), ["CPU 250 ms in 1.00 s: 25 % of a core", "main 75 % accept, 25 % running"]);
+});
+
 for (const runtime of runtimes) {
   const title = `${runtime.name} timeline.ts --live`;
 

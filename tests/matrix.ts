@@ -5,9 +5,9 @@
  *   deno task matrix
  */
 
-import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import process from "node:process";
+import { findRuntime } from "../scripts/tools/runtimes.ts";
 import { contract, titleOf } from "./contract.ts";
 import { type Listed, listed, type Result } from "./harness.ts";
 import { models } from "./models.ts";
@@ -84,8 +84,8 @@ function letter(index: number): string {
 if (import.meta.main) {
   const results = readFileSync(process.argv[2], "utf8").trimEnd().split("\n").map((line) => JSON.parse(line) as Result);
   const versions = runtimes.map((name) => {
-    const [version] = /\d+\.\d+\.\d+/.exec(spawnSync(name, ["--version"], { encoding: "utf8" }).stdout ?? "") ?? ["?"];
-    return `${name[0].toUpperCase()}${name.slice(1)} ${version}`;
+    const found = findRuntime(name);
+    return `${name[0].toUpperCase()}${name.slice(1)} ${typeof found === "string" ? "?" : found.version}`;
   });
   console.log(matrix(results, `Run with ${versions.join(", ")} on ${process.platform} ${process.arch}.`).trimEnd());
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /** processes.ts: a process per connection. */
 
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, readlinkSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { testModel } from "./contract.ts";
-import { check, Client, type Runtime, type Script, serve, sleep, temporaryFolder, until } from "./harness.ts";
+import { check, Client, type Runtime, type Script, serve, sleep, Slow, temporaryFolder, until } from "./harness.ts";
+import { copy } from "./twins.ts";
+import { interrupt } from "./waits.ts";
 
 /** How many processes have been started as `program`. */
 function running(program: string): number {
@@ -30,6 +32,30 @@ function children(server: Script): string[] {
       return [];
     }
   });
+}
+
+/** A program that no signal ends but SIGKILL. */
+function stubborn(): string {
+  const program = path.join(temporaryFolder(), "stubborn");
+  const text = '#!/bin/sh\ntrap "" TERM INT HUP\nfor i in 1 2 3 4 5 6 7 8 9 10; do sleep 1; done\n';
+  writeFileSync(program, text, { mode: 0o755 });
+  return program;
+}
+
+/** The runtime, started by another command. */
+function startedBy(prefix: string[], { name, command }: Runtime): Runtime {
+  return { name, command: [...prefix, ...command] };
+}
+
+/** Has clients come and go, all of which must be served. */
+async function visit(server: Script, count: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const client = await Client.connect(server.port);
+    assert(await client.echo("hello", 30), "it is served");
+    client.finish();
+    assertEquals(await client.end(), "end");
+    client.close();
+  }
 }
 
 testModel("processes.ts", (runtime: Runtime) => {
@@ -71,9 +97,7 @@ testModel("processes.ts", (runtime: Runtime) => {
   );
 
   check(`${title}: a second Ctrl-C leaves no child behind, whatever the program makes of the first`, () => {
-    const program = path.join(temporaryFolder(), "stubborn");
-    const text = '#!/bin/sh\ntrap "" TERM INT HUP\nfor i in 1 2 3 4 5 6 7 8 9 10; do sleep 1; done\n';
-    writeFileSync(program, text, { mode: 0o755 });
+    const program = stubborn();
     return serve(runtime, "processes.ts", ["--exec", program], async (server) => {
       const clients = [await Client.connect(server.port), await Client.connect(server.port)];
       await server.count(/ start #/, 2);
@@ -86,4 +110,100 @@ testModel("processes.ts", (runtime: Runtime) => {
       for (const client of clients) client.close();
     });
   });
+
+  check(`${title}: a program that ignores SIGTERM is killed at the stop`, () => {
+    const program = stubborn();
+    return serve(runtime, "processes.ts", ["--exec", program], async (server) => {
+      const client = await Client.connect(server.port);
+      assert(await until(() => running(program) === 1), `${running(program)} run`);
+      assertEquals(await server.stopAtOnce(), 0);
+      assert(await until(() => running(program) === 0, 1), `${running(program)} are left`);
+      client.close();
+    });
+  });
+
+  check(`${title}: started with SIGHUP ignored, as by nohup, it goes on when that comes`, () => {
+    if (runtime.name !== "bun") return `${runtime.name} doesn't keep a signal ignored`;
+    return serve(startedBy(["env", "--ignore-signal=HUP"], runtime), "processes.ts", [], async (server) => {
+      process.kill(server.pid, "SIGHUP");
+      await sleep(300);
+      await visit(server, 1);
+    });
+  });
+
+  check(
+    `${title}: started with SIGCHLD ignored, it still knows how a child has ended`,
+    () =>
+      serve(startedBy(["env", "--ignore-signal=CHLD"], runtime), "processes.ts", [], async (server) => {
+        await visit(server, 3);
+        assertEquals([...await server.allClosed()].map(([, reason]) => reason), Array(3).fill("by the client"));
+        assertEquals([await server.stop(), server.errors], [0, ""]);
+      }),
+  );
+
+  check(`${title}: goes on when the runtime is replaced, and the folder that it was started in removed`, async () => {
+    const folder = temporaryFolder(), program = path.join(folder, runtime.name), start = path.join(folder, "start");
+    await serve(runtime, "processes.ts", [], (server) => {
+      copyFileSync(readlinkSync(`/proc/${server.pid}/exe`), program);
+      return Promise.resolve();
+    });
+    const copied = { name: runtime.name, command: [program, ...runtime.command.slice(1)] };
+    await serve(
+      startedBy(["sh", "-c", 'mkdir "$0"; cd "$0"; exec "$@"', start], copied),
+      "processes.ts",
+      [],
+      async (server) => {
+        copyFileSync(program, `${program}-new`);
+        renameSync(`${program}-new`, program);
+        rmdirSync(start);
+        await visit(server, 2);
+        assertEquals(server.errors, "");
+      },
+    );
+  });
+
+  check(
+    `${title}: the time that a client took to send something is none of the cost`,
+    () =>
+      serve(runtime, "processes.ts", [], async (server) => {
+        const client = await Client.connect(server.port);
+        await sleep(2500);
+        assert(await client.echo("hello", 30));
+        const times = [await server.line(/ accept #1 /), await server.line(/ cost #1 /)].map((line) =>
+          parseFloat(line)
+        );
+        const cost = Number(/ cost #1 ([\d.]+) ms/.exec(await server.line(/ cost #1 /))![1]);
+        // The child may have taken most of the time to start.
+        if (times[1] - times[0] - cost < 1000) throw new Slow(`${cost} of ${times[1] - times[0]} ms are the cost`);
+        client.close();
+      }),
+  );
+
+  check(`${title}: the times of a child are right when the system's time is set`, async () => {
+    const folder = temporaryFolder(), from = "  const started = monotonic()";
+    const set = 'Object.defineProperty(performance, "timeOrigin", { value: performance.timeOrigin + 3_600_000 });';
+    copy({ file: "shim/child.ts", from, to: `  ${set}\n${from}` }, folder);
+    await serve(runtime, "processes.ts", [], async (server) => {
+      await visit(server, 1);
+      const [accept, recv, cost] = [/ accept #1 /, / recv #1 /, / cost #1 ([\d.]+) ms/].map((pattern) =>
+        pattern.exec(server.lines(pattern)[0])
+      );
+      const times = [accept, recv].map((found) => parseFloat(found!.input));
+      assert(times[0] <= times[1] && times[1] < 600_000, `accepted at ${times[0]} ms, received at ${times[1]} ms`);
+      assert(Number(cost![1]) < 600_000, cost![1]);
+    }, { folder });
+  });
+
+  check(
+    `${title}: a read that a signal interrupts is not a second of silence`,
+    () =>
+      serve(runtime, "processes.ts", ["--idle", "10"], async (server) => {
+        const client = await Client.connect(server.port);
+        assert(await client.echo("hello", 30));
+        const [, pid] = / process (\d+)/.exec(await server.line(/ start #1 /))!;
+        await interrupt(Number(pid), 25);
+        assert(await client.echo("again"));
+        client.close();
+      }),
+  );
 });

@@ -7,9 +7,11 @@ import type { Results, Spread } from "../scripts/tools/results.ts";
 import { assert, assertEquals } from "./assert.ts";
 import { check, Client, project, run, type Runtime, runtimes, serve } from "./harness.ts";
 
-const editions = ["README.md", ".github/README.zh-CN.md"], results = ".github/bench/README.md";
+/** What there is in each language: the page to read, and the one to look things up in. */
+const editions = [["README.md", ".github/reference.md"], [".github/README.zh-CN.md", ".github/reference.zh-CN.md"]];
 /** The pages beside them. */
-const others = [results, ".github/models/README.md", "tests/README.md"];
+const results = ".github/bench/README.md";
+const others = [results, ".github/models/README.md", "tests/README.md", "tests/exercises/README.md"];
 const read = (file: string) => readFileSync(path.join(project, file), "utf8").replaceAll("\r", "");
 
 /** All that a pattern finds, by its first group, each once. */
@@ -45,10 +47,17 @@ async function optionsOf(runtime: Runtime, script: string): Promise<Map<string, 
   return new Map(found.map(([line, name, value]) => [name, line.length < 22 ? value ?? "" : ""]));
 }
 
-const texts = editions.map(read), [first] = runtimes;
+const texts = editions.map((pages) => pages.map(read).join("\n")), [first] = runtimes;
+
+check("README: without the folded answers, each edition has 200 lines or fewer", () => {
+  for (const [file] of editions) {
+    const unfolded = read(file).replace(/\n\n *<details>[^]*?<\/details>\n/g, "").trimEnd().split("\n");
+    assert(unfolded.length <= 200, `${file}: ${unfolded.length} lines`);
+  }
+});
 
 check("README: every relative link and picture is there", () => {
-  for (const file of [...editions, ...others]) {
+  for (const file of [...editions.flat(), ...others]) {
     const links = all(read(file), /\]\(([^)#\s]+)[^)]*\)/g).filter((link) => !/^https?:/.test(link));
     assert(links.length > 1, file);
     const missing = links.filter((link) => !existsSync(path.join(project, path.dirname(file), link)));
@@ -81,12 +90,15 @@ if (first) {
     }
     const servers = [...known.keys()].sort(),
       having = (option: string) => servers.filter((script) => known.get(script)!.has(option));
-    const options = [...new Set([...known.values()].flatMap((own) => [...own.keys()]))];
+    const offered = [...known.values(), await optionsOf(first, "client")];
+    const options = [...new Set(offered.flatMap((own) => [...own.keys()]))];
     for (const [i, text] of texts.entries()) {
-      const edition = editions[i], rows = rowsOf(text);
+      const edition = editions[i][0], rows = rowsOf(text);
       assertEquals([edition, pathOf(text).map(([script]) => script).sort()], [edition, servers]);
       for (const [script, item] of pathOf(text)) {
-        const wrong = all(item, /--([a-z-]+)/g).filter((option) => !known.get(script)!.has(option));
+        // What a client is given has its own test: path.test.ts runs it.
+        const own = item.replace(/`bun scripts\/client\.ts[^`]*`/g, "");
+        const wrong = all(own, /--([a-z-]+)/g).filter((option) => !known.get(script)!.has(option));
         assertEquals([edition, script, wrong], [edition, script, []]);
       }
       const told = rows.filter(([name]) => name.startsWith("`--"));
@@ -150,9 +162,17 @@ check("README: the pages show every picture, and each picture is made for a dark
   }
 });
 
+check("README: the gallery has the models in the order of the path, each with a caption in both languages", () => {
+  const sections = read(".github/models/README.md").split(/^## /m).slice(1);
+  const shown = sections.filter((section) => /\n\nLook at [^]*\n\n看/.test(section)).map((section) =>
+    /\w+/.exec(section)![0]
+  );
+  assertEquals(shown, pathOf(texts[0]).map(([script]) => script));
+});
+
 /** Times and ports differ from run to run. */
 function mask(lines: string[]): string[] {
-  return lines.map((line) => line.replace(/^ *[\d.]+ /, "TIME ").replace(/(127\.0\.0\.1):\d+$/, "$1:PORT"));
+  return lines.map((line) => line.replace(/^ *[\d.]+ /, "TIME ").replace(/(127\.0\.0\.1):\d+/g, "$1:PORT"));
 }
 
 for (const transcript of new Set(texts.flatMap((text) => fencesOf(text, "console")))) {

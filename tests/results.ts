@@ -37,7 +37,7 @@ const sections: Record<string, Section> = {
   threads: {
     title: "What a thread costs",
     about:
-      "Twenty clients connect at the same time. The server has served as many before, so the threads of `pool` and " +
+      "Twenty clients connect one after the other. The server has served as many before, so the threads of `pool` and " +
       "`blocking`, one for each client, exist already; `threads` starts one for each new client.",
     tables: ({ rows, comparisons }) => [threadCosts(rows), ...pairs(comparisons)],
   },
@@ -132,6 +132,7 @@ function verdictOf({ verdict }: Comparison): string {
 
 const units: Record<keyof Setting, (value: number) => string> = {
   connections: (value) => value === 1 ? "1 connection" : `${value} connections`,
+  together: (value) => value > 0 ? "all at once" : "",
   idle: (value) => value > 0 ? `${figure(value)} silent ones` : "",
   slow: (value) => value > 0 ? `${value} that never reads` : "",
   workMs: (value) => value > 0 ? `${value} ms of work` : "",
@@ -259,14 +260,18 @@ function groups({ rows, comparisons }: Experiment): string[] {
   });
 }
 
-function threadCosts(rows: Row[]): string {
+function threadCosts(all: Row[]): string {
+  const rows = all.filter(({ setting }) => !setting.together), together = all.filter((row) => !rows.includes(row));
+  const head = together.length > 0 ? ["first reply, all at once, µs"] : [];
   return table(
-    ["model", "on", "first reply, µs", "memory per connection, kB", "threads", "messages/s"],
+    ["model", "on", "first reply, µs", ...head, "memory per connection, kB", "threads", "messages/s"],
     byModel(rows).map((row) => {
+      const twin = together.find(({ model, on }) => model === row.model && on === row.on);
+      const atOnce = head.map(() => figure(twin?.figures?.firstReplyUs) || "–");
       const server = row.figures?.server, grown = server?.connectionMB;
       const memory = grown === null || grown === undefined ? "–" : grown < 0.01 ? "< 10" : figure(grown * 1000);
       const first = figure(row.figures?.firstReplyUs) || "–", threads = String(server?.threads ?? "–");
-      return [row.model, onText(row.on), first, memory, threads, row.failure ? "–" : rateOf(row)];
+      return [row.model, onText(row.on), first, ...atOnce, memory, threads, row.failure ? "–" : rateOf(row)];
     }),
     2,
   );

@@ -39,6 +39,17 @@ for (const runtime of runtimes) {
     for (const { total, name } of multiplex.clients) timely(total < 500, `${name} has waited ${total} ms`);
   });
 
+  check(`${title}: the log's clock and the clients' are one, and CPU time is what the work takes`, async () => {
+    const [{ clients: [client], threads: [main] }] = await record(runtime, ["tasks", "--clients=1", "--work=100"]);
+    // Four pauses of 120 ms: a line that is dated too early makes a message be served before it was sent.
+    assert(time(client, "quiet") > 450, `quiet ${time(client, "quiet")} ms`);
+    timely(time(client, "wait") + time(client, "backlog") < 90, `wait ${time(client, "wait")} ms`);
+    if (!linux) return;
+    // It can't have used more than the time in which the kernel saw it run.
+    const running = time(main, "compute") + time(main, "busy");
+    assert(main.total > 100 && main.total < 1.3 * running + 100, `CPU ${main.total} ms, running ${running} ms`);
+  });
+
   if (hasFFI(runtime)) {
     check(`${title}: nonblocking is never asleep, and blocking's second client is in the backlog`, async () => {
       const [blocking, nonblocking, processes] = await record(runtime, ["blocking", "nonblocking", "processes"]);
@@ -95,6 +106,15 @@ for (const runtime of runtimes) {
     const svg = readFileSync(file, "utf8");
     assertMatch(svg, /^<svg [^>]*width="900"/);
     assert(svg.length < 10_000 && svg.includes("prefers-color-scheme:dark") && svg.includes(">#2 slow</text>"));
+  });
+
+  check(`${title}: a width that is no number of columns`, async () => {
+    for (const [columns, width] of [["80.5", 80], ["1e9", 1000], ["x", 80], ["-3", 30]] as const) {
+      const environment = { COLUMNS: columns }, args = ["single", "--work", "1", "--messages", "1"];
+      const { code, output, errors } = await run(runtime, "timeline.ts", args, { environment, seconds: 30 });
+      assertEquals([columns, code, errors], [columns, 0, ""]);
+      for (const line of output) assert(line.length <= width, `longer than ${width} columns: ${line}`);
+    }
   });
 
   check(`${title}: what can't be drawn is said`, async () => {

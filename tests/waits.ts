@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What the models that wait for many sockets say of each wait: the same questions to all of them. */
 
+import process from "node:process";
 import { assert, assertMatch } from "./assert.ts";
 import { check, Client, type Runtime, serve, sleep, Slow, until } from "./harness.ts";
 
@@ -56,4 +57,14 @@ export function checkSums(runtime: Runtime, script: string, args: string[], even
         client.close();
       }),
   );
+}
+
+/** Interrupts the calls that a process sleeps in, by stopping it for a moment and letting it go on. See signal(7). */
+export async function interrupt(pid: number, times: number): Promise<void> {
+  for (let i = 0; i < times; i++) {
+    process.kill(pid, "SIGSTOP");
+    await sleep(20);
+    process.kill(pid, "SIGCONT");
+    await sleep(40);
+  }
 }

@@ -3,7 +3,7 @@
 
 import { open } from "./connections.ts";
 import { outOfDescriptors } from "./descriptors.ts";
-import { log } from "./log.ts";
+import { formatAddress, log } from "./log.ts";
 import * as socket from "./socket.ts";
 
 type Where = { hostname: string; port: number; reusePort?: boolean };
@@ -76,6 +76,10 @@ class Connection extends socket.Connection {
   constructor(socket: Bun.Socket<Connection>) {
     super(socket.remoteAddress, socket.remotePort);
     this.#socket = socket;
+  }
+
+  get local(): string {
+    return formatAddress(this.#socket.localAddress, this.#socket.localPort);
   }
 
   /** The socket is closed. Bun doesn't always say why: without an end of the stream, the client has reset it. */

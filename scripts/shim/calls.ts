@@ -83,8 +83,8 @@ export const eventfd = cFunction("eventfd", int, int);
 
 // ---------------------------------------------------------------- signals
 
-/** "I/O possible", and the first of the real-time signals, which queue; see signal(7). */
-export const SIGIO = 29, SIGRTMIN = 34;
+/** Signals: the terminal is gone, a child has ended, "I/O possible", and the first of the real-time signals, which queue; see signal(7). */
+export const SIGHUP = 1, SIGCHLD = 17, SIGIO = 29, SIGRTMIN = 34;
 export const SIG_BLOCK = 0;
 /** What fcntl(2) is asked for, and flags of a descriptor. */
 export const F_SETFL = 4, F_SETSIG = 10, F_SETOWN_EX = 15, O_NONBLOCK = 0o4000, O_ASYNC = 0o20000;
@@ -111,6 +111,11 @@ export const sigtimedwait = cFunction("sigtimedwait", pointer, pointer, pointer)
 export const read = cFunction("read", int, pointer, size);
 /** `(fd, buffer, size)`: writes up to `size` bytes, and returns how many were taken. */
 export const write = cFunction("write", int, pointer, size);
+
+export const CLOCK_MONOTONIC = 1;
+
+/** `(clock, time)`: fills in a `struct timespec`: seconds and nanoseconds, of 64 bits each. */
+export const clock_gettime = cFunction("clock_gettime", int, pointer);
 
 const syscall = cFunction("syscall", int, int, int);
 const SYS_pidfd_open = 434;

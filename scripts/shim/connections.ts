@@ -27,6 +27,8 @@ export abstract class Account {
   readonly id: number;
   /** Why it ends: words, or an error. `undefined` while it goes on. */
   reason: unknown;
+  /** A client writes its own log. */
+  logs = true;
   #exchanges = 0;
 
   constructor(id: number = nextNumber()) {
@@ -44,8 +46,8 @@ export abstract class Account {
   /** Bytes have come; none are the end of the stream. */
   protected received(data: Uint8Array): Uint8Array {
     this.#exchanges++;
-    if (data.length > 0) log("recv", this.id, data.length, data);
-    else this.reason ??= "by the client";
+    if (data.length === 0) this.reason ??= "by the client";
+    else if (this.logs) log("recv", this.id, data.length, data);
     return data;
   }
 }

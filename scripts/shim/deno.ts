@@ -2,7 +2,7 @@
 /** Sockets under Deno, whose calls can be awaited. */
 
 import { setTimeout } from "node:timers";
-import { errorCode, log } from "./log.ts";
+import { errorCode, formatAddress, log } from "./log.ts";
 import * as socket from "./socket.ts";
 
 /** `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not. */
@@ -67,6 +67,10 @@ class Connection extends socket.Connection {
     } catch {
       // The client has reset it: recv will say so.
     }
+  }
+
+  get local(): string {
+    return formatAddress(this.#conn.localAddr.hostname, this.#conn.localAddr.port);
   }
 
   /** Not while a message is on its way: it may be in the buffer. */

@@ -4,7 +4,7 @@
 import { once } from "node:events";
 import * as net from "node:net";
 import { outOfDescriptors } from "./descriptors.ts";
-import { log } from "./log.ts";
+import { formatAddress, log } from "./log.ts";
 import * as socket from "./socket.ts";
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
@@ -76,6 +76,10 @@ class Connection extends socket.Connection {
     socket.on("data", (data: Uint8Array) => this.arrived(data));
     socket.on("end", () => this.finished());
     socket.on("error", (error) => this.fail(error));
+  }
+
+  get local(): string {
+    return formatAddress(this.#socket.localAddress, this.#socket.localPort);
   }
 
   /** The runtime takes it all and keeps what the kernel does not. An empty write behind it tells when that is gone. */

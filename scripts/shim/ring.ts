@@ -12,6 +12,7 @@
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { cFunction, toPointer } from "./ffi.ts";
+import { fail } from "./program.ts";
 import { EINTR, mapped, type Memory, memory, must, SOCK_CLOEXEC } from "./sys.ts";
 
 /** What is asked of the kernel. */
@@ -203,6 +204,15 @@ export class Ring {
 function putAddress(ints: Int32Array<ArrayBuffer>, at: number, address: number): void {
   ints[at] = address;
   ints[at + 1] = address / 0x1_0000_0000;
+}
+
+/** A ring, or the end of the process with a line that says why the kernel allows none. */
+export function openRing(requests: number, completions: number): Ring {
+  try {
+    return new Ring(requests, completions);
+  } catch (error) {
+    return fail("cannot use io_uring", explainRefusal(error as Error));
+  }
 }
 
 /** Why the kernel does not let this process use io_uring, given what `new Ring` has thrown. */

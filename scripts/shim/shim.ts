@@ -25,7 +25,14 @@ export type { Connection, Server } from "./socket.ts";
 const adapters: Record<typeof runtime, Adapter> = { deno, bun, node };
 
 /** See `Adapter` in socket.ts. */
-export const { bind, bindReusePort, connect } = adapters[runtime];
+export const { bind, bindReusePort } = adapters[runtime];
+
+/** Connects to a server: socket(2), connect(2). Throws if none listens there (ECONNREFUSED). Nothing is logged. */
+export async function connect(address: Address): Promise<Connection> {
+  const connection = await adapters[runtime].connect(address);
+  connection.logs = false;
+  return connection;
+}
 
 /** The first three of the eight steps, and the line that says so. Ends the process with one line if that can't be. */
 export async function listen(options: Address): Promise<Server> {

@@ -114,6 +114,8 @@ export abstract class Connection extends Account implements Source, Closable {
   onWritable: (() => void) | null = null;
   /** The other end, as `HOST:PORT`. */
   readonly peer: string;
+  /** This end. */
+  abstract readonly local: string;
   silence = -Infinity;
   excused?(): boolean;
   /** Whether it has been accepted, and nothing asked of it yet. */
@@ -151,7 +153,7 @@ export abstract class Connection extends Account implements Source, Closable {
   sendNow(data: Uint8Array): boolean {
     const all = this.write(data);
     if (this.failed) return all;
-    log("send", this.id, data.length);
+    if (this.logs) log("send", this.id, data.length);
     count(MESSAGES);
     return all;
   }
@@ -199,7 +201,8 @@ export abstract class Connection extends Account implements Source, Closable {
   close(reason = "by the server"): void {
     if (this.closed) return;
     this.release();
-    log("close", this.id, this.reason ??= reason);
+    this.reason ??= reason;
+    if (this.logs) log("close", this.id, this.reason);
   }
 
   abort(why: unknown): void {

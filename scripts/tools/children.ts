@@ -2,11 +2,14 @@
 /** Programs that end with this process. */
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { process } from "../shim/program.ts";
+import { stripVTControlCharacters } from "node:util";
+import { fail, process, runtime } from "../shim/program.ts";
 
 /** What is running. */
 export const children = new Set<ChildProcessWithoutNullStreams>();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+// Where this signal is ignored, as some parents leave it, the kernel forgets a child that ends, and Deno finds none.
+if (process.platform !== "win32") process.on("SIGCHLD", () => {});
 
 /**
  * Starts a program with as many descriptors as it may have, which ends with this process however that ends: a shell
@@ -31,4 +34,20 @@ export function signalChild(child: ChildProcessWithoutNullStreams, signal: NodeJ
   } catch {
     // It is just ending.
   }
+}
+
+/** What a program said on its way out, in one line: its own one, or else an error's, or the last. */
+export function lastWords(text: string): string {
+  const lines = stripVTControlCharacters(text).split("\n").filter((line) => line.trim() && !/warning/i.test(line));
+  const own = lines.find((line) => /^\w+\.ts: /.test(line)) ?? lines.find((line) => /error/i.test(line)) ??
+    lines.at(-1);
+  return (own ?? "").replace(/^\w+\.ts: /, "").replace(/\p{C}/gu, " ").trim();
+}
+
+/** Ends the process with one line if Deno was not given the permissions that a program needs which starts others. */
+export function requirePermissions(): void {
+  if (runtime !== "deno") return;
+  const needed = ["read", "write", "env", "net", "run", "sys"] as const;
+  const missing = needed.filter((name) => Deno.permissions.querySync({ name }).state !== "granted");
+  if (missing.length > 0) fail("cannot start programs", `no permission to ${missing.join(", ")}: use deno run -A`);
 }

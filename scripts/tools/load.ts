@@ -42,6 +42,7 @@ const options = parseOptions(
     host: ["127.0.0.1", "address to connect to"],
     port: [9999, "port to connect to", 1, 65_535],
     connections: [50, "connections that send", 1],
+    together: [0, "connections that are opened at once; 0 = one after the other, or 64 if they are more than 100"],
     idle: [0, "connections beside them that are silent"],
     slow: [0, "connections beside them that send and never read"],
     size: [64, "bytes in a message", 1, 1 << 20],
@@ -317,7 +318,7 @@ async function uringSockets(): Promise<Sockets> {
 
 /** Sockets of the runtime, where there are no system calls. They are slower: so is what they measure. */
 function portableSockets(): Sockets {
-  const table = new Uint8Array(period + chunk);
+  const table: Uint8Array = new Uint8Array(period + chunk);
   fillTable(table);
   const asked = new Map<Link, () => void>();
   let ready = new Set<Link>(), wake = () => {};
@@ -326,52 +327,37 @@ function portableSockets(): Sockets {
     name: "runtime",
     async open(client) {
       const connection = await connect(options);
-      let arrived: Uint8Array | null = null, current: Uint8Array = table, failure: unknown;
-      let watched = false, asking = false, sending = false;
+      let current = table, watched = false;
       const mark = () => {
         ready.add(link);
         wake();
-      };
-      const fail = (error: unknown) => {
-        failure = error;
-        mark();
-      };
-      const ask = () => {
-        if (asking) return;
-        asking = true;
-        connection.recvThen((data) => {
-          asking = false;
-          arrived = data;
-          mark();
-        }, fail);
       };
       const link: Link = {
         client,
         more: true,
         send(position, length) {
-          if (sending) return 0;
-          sending = true;
-          connection.sendThen(table.subarray(position, position + length), () => {
-            sending = false;
-            mark();
-          }, fail);
+          if (!connection.writable) return 0;
+          connection.write(table.subarray(position, position + length));
+          if (!connection.writable) connection.onWritable = mark;
           return length;
         },
         recv() {
           if (!watched) return -1;
-          if (failure) throw failure;
-          // Not before what came last has been looked at: a runtime may use the memory again.
-          if (!arrived) ask();
-          if (!arrived) return -1;
-          current = arrived;
-          arrived = null;
-          return current.length;
+          const data = connection.read();
+          if (!data) {
+            connection.onReadable = mark;
+            return -1;
+          }
+          if (data.length === 0 && connection.isBroken) throw connection.reason;
+          current = data;
+          return data.length;
         },
         matches: (position, length) => matches({ bytes: current }, 0, { bytes: table }, position, length),
       };
       asked.set(link, () => {
         watched = true;
-        ask();
+        if (connection.readable) mark();
+        else connection.onReadable = mark;
       });
       return link;
     },
@@ -466,20 +452,23 @@ let opened = 0;
 
 /**
  * Opens connections, `together` at a time, and has each exchange one message, so that it is known to be served.
- * Returns those that are, with the microseconds that it took.
+ * Returns those that are, with the microseconds that it took each from its connect.
  */
 async function openClients(count: number, together: number): Promise<{ clients: Client[]; times: number[] }> {
   const clients: Client[] = [], times: number[] = [];
   for (let index = 0; index < count;) {
-    const since = performance.now(), waiting = new Set<Client>();
-    for (; waiting.size < together && index < count; index++) {
-      const client = await openClient(index);
+    const last = Math.min(count, index + together), opening: Promise<[Client, number]>[] = [];
+    for (; index < last; index++) {
+      const since = performance.now();
+      opening.push(openClient(index).then((client) => [client, since]));
+    }
+    const waiting = new Map(await Promise.all(opening));
+    for (const client of waiting.keys()) {
       sockets.watch(client.link);
       client.due = size;
       flush(client);
-      waiting.add(client);
     }
-    for (let last = performance.now(); waiting.size > 0 && performance.now() - last < options.patience;) {
+    for (let heard = performance.now(); waiting.size > 0 && performance.now() - heard < options.patience;) {
       for (const { client } of await sockets.wait(100)) {
         flush(client);
         try {
@@ -489,10 +478,12 @@ async function openClients(count: number, together: number): Promise<{ clients: 
           if (client.received > 0 || error instanceof WrongEcho) throw error;
           waiting.delete(client);
         }
-        if (client.received < size || !waiting.delete(client)) continue;
+        const since = waiting.get(client);
+        if (client.received < size || since === undefined) continue;
+        waiting.delete(client);
         clients.push(client);
         times.push((performance.now() - since) * 1000);
-        last = performance.now();
+        heard = performance.now();
       }
     }
     // If one has to wait, so will the next: it is enough to wait for all of them once.
@@ -692,7 +683,10 @@ async function measure(): Promise<Run> {
   if (idle.clients.length < options.idle) {
     throw new Error(`only ${idle.clients.length} of ${options.idle} idle connections are served`);
   }
-  const { clients, times } = await openClients(options.connections, options.connections > 100 ? 64 : 1);
+  const { clients, times } = await openClients(
+    options.connections,
+    options.together || (options.connections > 100 ? 64 : 1),
+  );
   const open = usage(pid);
   const result: Run = {
     served: clients.length,

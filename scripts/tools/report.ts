@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-/** What bench.ts says of its results: tables of 100 columns at most, with what their figures mean below them. */
+/** What bench.ts says of its results: tables of 80 columns where they can, with what their figures mean below them. */
 
 import type { Comparison, Experiment, Row, Run, Setting, Spread } from "./results.ts";
 
 /** What the numbers of a setting are. */
 export const units: Record<keyof Setting, string> = {
   connections: "connections",
+  together: "all at once",
   idle: "idle",
   slow: "slow",
   workMs: "ms of work",
@@ -14,9 +15,13 @@ export const units: Record<keyof Setting, string> = {
 };
 export const axisNames = Object.keys(units) as (keyof Setting)[];
 
+/** What goes without saying. */
+export const least = (axis: keyof Setting) => axis === "inflight" ? 1 : 0;
+
 export function settingText(setting: Setting): string {
-  const named = axisNames.filter((axis) => axis !== "holdUs" && setting[axis] > (axis === "inflight" ? 1 : 0));
-  const texts = named.map((axis) => `${setting[axis]} ${units[axis]}`.replace(/^1 connections/, "1 connection"));
+  const named = axisNames.filter((axis) => axis !== "holdUs" && setting[axis] > least(axis));
+  const texts = named.map((axis) => axis === "together" ? units[axis] : `${setting[axis]} ${units[axis]}`)
+    .map((text) => text.replace(/^1 connections/, "1 connection"));
   return [...texts, ...setting.holdUs === 0 ? ["each reply answered at once"] : []].join(", ");
 }
 
@@ -55,18 +60,21 @@ export function doubts({ served, generatorCores, otherCores, server }: Run, { co
 type Columns<T> = Record<string, [value: (row: T) => string | null, meaning?: string]>;
 
 const show = (value: number | null | undefined, format = factor) => value == null ? null : format(value);
+/** The unit stands once where both ends have it. */
 const range = (spread: Spread | null | undefined, format = factor) =>
-  spread ? `${format(spread.median)} (${format(spread.low)}–${format(spread.high)})` : null;
+  spread
+    ? `${format(spread.median)} (${format(spread.low)}–${format(spread.high)})`.replace(/([kM])(?=–.*\1\)$)/, "")
+    : null;
 const whole = (value: number) => value.toFixed(0), kB = (megabytes: number) => factor(Math.max(0, megabytes * 1000));
 
 const rowColumns: Columns<Row> = {
   server: [title],
   "messages/s": [(row) => range(row.messagesPerSecond, short), "the median of all turns (lowest to highest); k = 1000"],
-  "p50 us": [(row) => show(row.figures!.latencyUs?.p50, whole), "50 % of the replies came within these microseconds"],
-  "p99 us": [(row) => show(row.figures!.latencyUs?.p99, whole), "99 % of them"],
-  "p99.9 us": [(row) => show(row.figures!.latencyUs?.p999, whole), "99.9 % of them"],
-  "first us": [(row) => show(row.figures!.firstReplyUs, whole), "microseconds from connect to the first reply"],
-  "CPU us": [
+  p50: [(row) => show(row.figures!.latencyUs?.p50, whole), "50 % of the replies came within these microseconds"],
+  p99: [(row) => show(row.figures!.latencyUs?.p99, whole), "99 % of them"],
+  "p99.9": [(row) => show(row.figures!.latencyUs?.p999, whole), "99.9 % of them"],
+  first: [(row) => show(row.figures!.firstReplyUs, whole), "microseconds from connect to the first reply"],
+  CPU: [
     (row) => show(cpuPerMessage(row.figures!)),
     "microseconds of the server's CPU per message",
   ],
@@ -76,7 +84,7 @@ const rowColumns: Columns<Row> = {
   cores: [(row) => show(row.figures!.server?.cores), "that the server used: seconds of CPU per second"],
   "gen.": [(row) => show(row.figures!.generatorCores), "cores that the load generator used"],
 };
-const usual = ["messages/s", "p50 us", "p99 us", "p99.9 us", "CPU us", "MB", "threads", "cores", "gen."];
+const usual = ["messages/s", "p50", "p99", "p99.9", "CPU", "MB", "threads", "cores", "gen."];
 
 const comparisonColumns: Columns<Comparison> = {
   server: [title],
@@ -94,8 +102,8 @@ const comparisonColumns: Columns<Comparison> = {
   ],
 };
 
-/** The most characters in a line. */
-export const WIDTH = 100;
+/** Characters in a line; a table may need more. */
+export const WIDTH = 80;
 
 /** Breaks a text into lines, all but the first of which are indented. */
 function wrap(text: string, indent: number): string {
@@ -115,9 +123,10 @@ function table<T extends { setting: Setting }>(
   const shown = Object.entries(columns).filter(([, [value]]) => rows.some((row) => value(row) !== null));
   const cells = rows.map((row) => shown.map(([, [value]]) => value(row) ?? "-"));
   const widths = shown.map(([head], i) => Math.max(head.length, ...cells.map((line) => line[i].length)));
+  const gap = widths.reduce((sum, width) => sum + width + 2) > WIDTH ? " " : "  ";
   const left = cells[0].map((cell) => /^[a-z]/.test(cell));
   const layOut = (line: string[]) =>
-    line.map((cell, i) => left[i] ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ").trimEnd();
+    line.map((cell, i) => left[i] ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join(gap).trimEnd();
   const lines = [layOut(shown.map(([head]) => head))];
   for (const [i, row] of rows.entries()) {
     const setting = settingText(row.setting);
@@ -125,7 +134,7 @@ function table<T extends { setting: Setting }>(
     lines.push(layOut(cells[i]), ...notes(row).map((note) => `  ? ${wrap(note, 4)}`));
   }
   const meanings = shown.flatMap(([head, [, meaning]]) =>
-    meaning ? [`${head}: ${meaning}${head === "p50 us" ? `, ${latency}` : ""}`] : []
+    meaning ? [`${head}: ${meaning}${head === "p50" ? `, ${latency}` : ""}`] : []
   );
   return [...lines, "", ...meanings.map((meaning) => wrap(meaning, 2))].join("\n");
 }

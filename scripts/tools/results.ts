@@ -10,6 +10,8 @@
 export interface Setting {
   /** Connections that send. */
   connections: number;
+  /** 1 if all of these connect at once, 0 if one does after the other, or 64 at a time where they are more than 100. */
+  together: number;
   /** Silent connections beside these. */
   idle: number;
   /** Connections that send and never read. */

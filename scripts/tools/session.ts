@@ -7,8 +7,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import * as net from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { signalChild, startChild } from "./children.ts";
-import { explain, process, runtime } from "../shim/program.ts";
+import { lastWords, signalChild, startChild } from "./children.ts";
+import { explain, process } from "../shim/program.ts";
 
 /** A line of the server's log. Times here are milliseconds since the clients began to come. */
 export interface Line {
@@ -72,6 +72,8 @@ export interface Settings {
   /** Milliseconds of CPU per message, for models that can. */
   work: number;
   runtime: string;
+  /** What starts a script on that runtime. */
+  command: string[];
   /** The model's own options. */
   options: string[];
 }
@@ -91,9 +93,8 @@ interface Output {
 }
 
 /** Starts a script. It ends with this process. */
-function start(on: string, args: string[]): Output {
-  const [program, ...first] = { deno: ["deno", "run", "-A"], bun: ["bun"], node: ["node"] }[on]!;
-  const child = startChild([on === runtime ? process.execPath : program, ...first, ...args]);
+function start(command: string[]): Output {
+  const child = startChild(command);
   const kill = (signal: NodeJS.Signals) => signalChild(child, signal);
   const output: Output = { pid: child.pid!, lines: [], errors: "", ended: Promise.resolve(), kill };
   // A server whose children have the socket as their standard output logs to the other one, too.
@@ -113,11 +114,9 @@ function start(on: string, args: string[]): Output {
   return output;
 }
 
-/** What a script said on its way out: its own line, or else the last one. */
-function lastWords({ errors, code }: Output): string {
-  const lines = errors.split("\n").filter((line) => line.trim() && !/warning/i.test(line));
-  const own = lines.find((line) => /^\w+\.ts: /.test(line)) ?? lines.at(-1);
-  return `exit ${code}${own ? `: ${own.replace(/^\w+\.ts: /, "")}` : ""}`.replace(/\p{C}/gu, " ");
+/** How a script has ended, and what it said. */
+function howEnded({ errors, code }: Output): string {
+  return [`exit ${code}`, lastWords(errors)].filter(Boolean).join(": ");
 }
 
 /** A server, its clients, and what is known of both so far. */
@@ -148,9 +147,9 @@ export class Session {
 
   /** Starts the server, and waits until it is ready, or known not to run here, which is no error. */
   async start(): Promise<void> {
-    const { runtime, work, options } = this.#settings;
+    const { command, work, options } = this.#settings;
     // What it can be given is what its help says.
-    const help = start(runtime, [this.#script, "--help"]);
+    const help = start([...command, this.#script, "--help"]);
     await help.ended;
     const add = (option: string, value: number) =>
       help.lines.some(({ text }) => text.startsWith(`  --${option} `)) &&
@@ -160,13 +159,13 @@ export class Session {
     // It is the client that leaves first.
     this.#options = [...work > 0 ? add("work", work) : [], ...add("messages", 0), ...options];
     if (this.#stopped) return;
-    const output = this.#output = start(runtime, [this.#script, "--port", "0", ...this.#options]);
+    const output = this.#output = start([...command, this.#script, "--port", "0", ...this.#options]);
     for (const since = performance.now();; await pause(5)) {
       const [, port] = output.lines.map(({ text }) => /^listening on .*:(\d+)$/.exec(text)).find(Boolean) ?? [];
       this.#port = Number(port ?? 0);
       if (this.#port > 0) break;
       if (output.code === undefined && performance.now() - since < PATIENCE) continue;
-      const why = output.code === undefined ? `not ready after ${PATIENCE / 1000} s` : lastWords(output);
+      const why = output.code === undefined ? `not ready after ${PATIENCE / 1000} s` : howEnded(output);
       if (!this.#stopped) this.#failure = `does not run here: ${why}`;
       return output.kill("SIGKILL");
     }
@@ -214,7 +213,7 @@ export class Session {
       tasks: [...this.#sampler?.tasks.values() ?? []],
       cpu: this.#sampler?.cpu ?? -1,
       end,
-      failure: this.#failure ?? (died ? `the server ended by itself, ${lastWords(this.#output!)}` : undefined),
+      failure: this.#failure ?? (died ? `the server ended by itself, ${howEnded(this.#output!)}` : undefined),
     };
   }
 

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What calls that block need in a runtime, which handles signals and timers only between two calls: none may block for
+ * ever, so each gives up after half a second, and is made again. A program in C needs nothing of this.
+ */
+
+import { setTimeout as pause } from "node:timers/promises";
+import { parentPort } from "node:worker_threads";
+import { fail, LINGER, log, nextNumber, threadSettings } from "./program.ts";
+import * as sys from "./sys.ts";
+import { keepWorker, post } from "./worker.ts";
+
+/** Milliseconds after which a call gives up. */
+export const TIMEOUT = 500;
+
+/**
+ * Gives calls on a socket a time limit: then they return -EAGAIN, or how much was sent by then. The connections that a
+ * listening socket accepts inherit it. See SO_RCVTIMEO in socket(7).
+ */
+export function limitCalls(fd: number, milliseconds: number): void {
+  const timeout = sys.timeval();
+  sys.setTimeval(timeout, milliseconds);
+  for (const option of [sys.SO_RCVTIMEO, sys.SO_SNDTIMEO]) {
+    sys.must(sys.setsockopt(fd, sys.SOL_SOCKET, option, timeout, 16));
+  }
+}
+
+/** Whether a call has come back without a result: its time was over, or a signal has interrupted it. */
+export function isNothing(result: number): boolean {
+  return result === -sys.EAGAIN || result === -sys.EINTR;
+}
+
+/** What the threads of a server share. */
+export class BlockingServer {
+  readonly listener: number;
+  /** Whether the server stops; then, for the main thread and each further one, the descriptor of its client, or -1. */
+  readonly #shared: Int32Array<ArrayBufferLike>;
+
+  constructor(listener: number, threads: number) {
+    this.listener = listener;
+    this.#shared = new Int32Array(new SharedArrayBuffer(4 * (2 + threads))).fill(-1, 1);
+  }
+
+  /** What thread `i` (0 is the main thread) needs to take part. */
+  settings(i: number): Settings {
+    return { listener: this.listener, shared: this.#shared, place: 1 + i };
+  }
+
+  /**
+   * Starts threads that run `script`, one after the other: a runtime may not like to load the C library in several at
+   * once. One that dies is replaced, and its client's connection closed.
+   */
+  async startThreads(script: string, count: number): Promise<void> {
+    for (let i = 1; i <= count; i++) {
+      try {
+        await keepWorker(script, () => ({ ...threadSettings(`t-${i}`), ...this.settings(i) }), () => () => {
+          const fd = Atomics.exchange(this.#shared, 1 + i, -1);
+          if (fd >= 0) sys.close(fd);
+        });
+      } catch (error) {
+        if (i === 1) fail("cannot start a thread", error);
+        return log("error", 0, `${i - 1} of ${count} threads serve, there are no more:`, error);
+      }
+    }
+  }
+
+  /** Wakes all threads, and waits until they have closed their connections. Closing a socket would wake none. */
+  async stop(): Promise<void> {
+    const clients = this.#shared.subarray(1);
+    Atomics.store(this.#shared, 0, 1);
+    for (const fd of [...clients, this.listener]) if (fd >= 0) sys.shutdown(fd, sys.SHUT_RDWR);
+    for (let i = 0; i < 25 && clients.some((fd) => fd >= 0); i++) await pause(20);
+  }
+}
+
+interface Settings {
+  listener: number;
+  shared: Int32Array<ArrayBufferLike>;
+  place: number;
+}
+
+/** A thread that serves one client at a time: makes its calls until something comes of them, and logs what that is. */
+export class BlockingThread {
+  readonly listener: number;
+  #shared: Int32Array<ArrayBufferLike>;
+  #place: number;
+  #idle: number;
+  #messages: number;
+  /** The client: its number, the messages that are left to it, and why its connection ends. */
+  #id = 0;
+  #left = 0;
+  #reason: unknown = "";
+
+  constructor({ listener, shared, place }: Settings, { idle, messages }: { idle: number; messages: number }) {
+    this.listener = listener;
+    this.#shared = shared;
+    this.#place = place;
+    this.#idle = idle;
+    this.#messages = messages;
+    if (parentPort) post(parentPort, "ready");
+  }
+
+  get #stopping(): boolean {
+    return Atomics.load(this.#shared, 0) === 1;
+  }
+
+  /**
+   * Makes an accept4(2) call that fills in `peer`. Returns the descriptor, or -1 when the server stops. When there are
+   * no descriptors left, clients wait in the backlog.
+   */
+  async accept(peer: sys.SocketAddress, call: () => number): Promise<number> {
+    for (;; await pause(TIMEOUT)) {
+      const fd = await this.#blocking("accept", call, Infinity);
+      if (this.#stopping && fd < 0) return -1;
+      if (fd < 0) {
+        log("error", 0, "accept:", sys.systemError(fd));
+        continue;
+      }
+      Atomics.store(this.#shared, this.#place, fd);
+      this.#id = nextNumber();
+      this.#left = this.#messages;
+      this.#reason = "";
+      log("accept", this.#id, sys.addressText(peer));
+      return fd;
+    }
+  }
+
+  /**
+   * Makes a recv(2) call that fills `buffer`. Returns how many bytes have come; 0 is the end: of the stream, of the
+   * client's patience, of the messages that it may send, or of the server.
+   */
+  async recv(buffer: sys.Memory, call: () => number): Promise<number> {
+    if (this.#left-- <= 0) this.#reason ||= `after ${this.#messages} messages`;
+    const size = this.#reason ? 0 : await this.#blocking("recv", call);
+    if (size > 0) log("recv", this.#id, size, buffer.bytes);
+    if (size === 0) this.#reason ||= "by the client";
+    return Math.max(size, 0);
+  }
+
+  /**
+   * Makes a send(2) call, and when the time limit or a signal has cut it short, again for what is `left` of `size` bytes
+   * in `buffer`.
+   */
+  async send(buffer: sys.Memory, size: number, call: (left: number) => number): Promise<void> {
+    for (let left = size; left > 0;) {
+      const sent = await this.#blocking("send", () => call(left));
+      if (sent < 0) return;
+      log("send", this.#id, sent);
+      left -= sent;
+      buffer.bytes.copyWithin(0, sent, sent + left);
+    }
+  }
+
+  /**
+   * Makes a close(2) call. A socket that is closed with unread bytes resets the connection, so that after the last
+   * message the sending side is shut down first, and what still comes is dropped for a while.
+   */
+  async close(buffer: sys.Memory, call: () => number): Promise<void> {
+    const fd = this.#shared[this.#place], id = this.#id;
+    if (this.#left < 0 && !this.#stopping) {
+      sys.shutdown(fd, sys.SHUT_WR);
+      for (const end = performance.now() + LINGER; performance.now() < end;) {
+        const size = sys.recv(fd, buffer, buffer.bytes.length, 0);
+        if (isNothing(size)) await sys.runtimeTurn();
+        else if (size <= 0) break;
+      }
+    }
+    this.#id = 0;
+    Atomics.store(this.#shared, this.#place, -1);
+    call();
+    log("close", id, this.#stopping ? "the server stops" : this.#reason);
+  }
+
+  /** Makes a call until something comes of it, or the client has been silent for too long: then it is -EAGAIN. */
+  async #blocking(name: string, call: () => number, patience = this.#idle * 1000): Promise<number> {
+    const start = performance.now();
+    for (let silence = 0, before = start, asleep = false;; before = performance.now()) {
+      const result = call(), nothing = isNothing(result);
+      if (nothing) {
+        const now = performance.now();
+        // A call that took longer than its limit did so because the process was stopped.
+        silence += Math.min(now - before, TIMEOUT);
+        if (!asleep && now - start > 0.9 * TIMEOUT) {
+          asleep = true;
+          log("sleep", this.#id, name, "for", (now - start).toFixed(1), "ms so far");
+        }
+      } else if (asleep) log("wake", this.#id, name, "after", (performance.now() - start).toFixed(1), "ms");
+      if (nothing || sys.turnIsDue()) await sys.runtimeTurn();
+      if (nothing && silence < patience) continue;
+      if (result < 0) this.#reason = nothing ? `silent for ${this.#idle} s` : sys.systemError(result);
+      return result;
+    }
+  }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+/** The processes that serve the clients of a server: what it takes to start them, why they end, and that none is left. */
+
+import type { ChildProcess } from "node:child_process";
+import { dirname } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { ENOUGH, environment, memoryOf, monotonic, SILENT, TIMEOUT, type Told } from "./child.ts";
+import { outOfDescriptors } from "./descriptors.ts";
+import { explain, log, nextNumber, process, runtime, stopping } from "./program.ts";
+import * as sys from "./sys.ts";
+
+/** The descriptors that it takes to accept a client and start a process. */
+const DESCRIPTORS = 12;
+/** Milliseconds for which no client is accepted when descriptors have run out. */
+const REST = 500;
+
+/** Taken at the start: the file may be replaced while the server runs. */
+const runtimePath = process.execPath;
+
+/** A process that serves a client. */
+interface Child {
+  readonly id: number;
+  readonly pid: number;
+  /** Can be read from once the process has ended; negative if the system gives none. */
+  readonly pidfd: number;
+  /** Resolves when it is known how the process has ended. */
+  readonly ended: Promise<void>;
+}
+
+interface Options {
+  exec: string;
+  idle: number;
+  messages: number;
+  "max-processes": number;
+}
+
+export class Children {
+  /** The program that serves, and its arguments. */
+  readonly command: string[];
+  /** Milliseconds after which a call on a client's socket gives up, so that a silent client is noticed. */
+  readonly timeLimit: number;
+  #options: Options;
+  #isProgram: boolean;
+  #settings: { cwd?: string };
+  #children = new Map<number, Child>();
+  #resting = 0;
+  #told = false;
+  #origin = monotonic() - performance.now();
+
+  /** Either the program that `options` name serves, or `script`, a module's `import.meta.url`, as a child. */
+  constructor(script: string, options: Options) {
+    this.#options = options;
+    const program = options.exec.split(" ").filter(Boolean), path = fileURLToPath(script);
+    this.#isProgram = program.length > 0;
+    const run = runtime === "deno" ? ["run", "-A"] : [];
+    this.command = this.#isProgram ? program : [runtimePath, ...run, path, ...process.argv.slice(2)];
+    this.timeLimit = this.#isProgram ? options.idle * 1000 : TIMEOUT;
+    // The folder that the server was started in may be removed while it runs.
+    this.#settings = this.#isProgram ? {} : { cwd: dirname(path) };
+    killWithParent(this);
+  }
+
+  get list(): Child[] {
+    return [...this.#children.values()];
+  }
+
+  /** Whether there can be another process now. */
+  get room(): boolean {
+    return this.#children.size < this.#options["max-processes"] && performance.now() >= this.#resting;
+  }
+
+  /** Makes an accept4(2) call that fills in `peer`. Returns the number and the descriptor of the client, if any. */
+  accept(peer: sys.SocketAddress, call: () => number): { id: number; fd: number } | null {
+    const failure = outOfDescriptors(DESCRIPTORS), fd = failure ? -sys.EMFILE : call();
+    if (fd === -sys.EAGAIN) return null;
+    if (fd >= 0) {
+      this.#told = false;
+      const id = nextNumber();
+      log("accept", id, sys.addressText(peer));
+      return { id, fd };
+    }
+    if (!this.#told) log("error", 0, "accept:", failure ?? sys.systemError(fd));
+    if (fd === -sys.ECONNABORTED) return null;
+    this.#told = true;
+    this.#resting = performance.now() + REST;
+    return null;
+  }
+
+  /**
+   * Has client `id` served by the process that `spawn` starts with these settings, a folder and an environment. Its
+   * process group is its own, so that a signal reaches what it has started in turn, and Ctrl-C at a terminal reaches the
+   * server alone.
+   */
+  start(id: number, spawn: (settings: object) => ChildProcess): void {
+    const told: Told = { id, accepted: monotonic(), origin: this.#origin, parent: process.pid };
+    const env = this.#isProgram ? undefined : { ...environment(), ECHO_CHILD: JSON.stringify(told) };
+    try {
+      const child = spawn({ ...this.#settings, ...env && { env }, detached: true }), { pid } = child;
+      const ended = new Promise<unknown>((resolve) => {
+        child.once("error", (error) => resolve(this.#cannotStart(error)));
+        child.once("exit", (code, signal) => resolve(this.#reasonOf(code, signal)));
+      }).then((reason) => this.#finish(id, reason));
+      if (!pid) return;
+      log("start", id, `process ${pid}`);
+      this.#children.set(id, { id, pid, pidfd: sys.pidfd_open(pid), ended });
+    } catch (error) {
+      this.#finish(id, this.#cannotStart(error));
+    }
+  }
+
+  /** What each is that runs, such as `#1 process 4711 30.1 of 70.2 MB its own`. */
+  describe(): string[] {
+    return this.list.flatMap(({ id, pid }) => {
+      const memory = memoryOf(pid);
+      return memory ? [`#${id} process ${pid} ${memory}`] : [];
+    });
+  }
+
+  /** Sends a signal to all, and to what they have started. See kill(2). */
+  kill(signal: NodeJS.Signals): void {
+    for (const { pid } of this.list) {
+      try {
+        process.kill(-pid, signal);
+      } catch {
+        // It has just ended.
+      }
+    }
+  }
+
+  /** Asks all to end, and waits for that a while: what goes on is killed when this process ends. */
+  async stop(): Promise<void> {
+    for (const { id } of this.list) log("close", id, "the server stops");
+    // A second Ctrl-C doesn't wait. A handler that is set at once might see the first one.
+    await pause(1);
+    for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
+    this.kill("SIGTERM");
+    for (let i = 0; i < 15 && this.#children.size > 0; i++) await pause(20);
+  }
+
+  #finish(id: number, reason: unknown): void {
+    const { pidfd = -1 } = this.#children.get(id) ?? {};
+    if (pidfd >= 0) sys.close(pidfd);
+    this.#children.delete(id);
+    if (!stopping) log("close", id, reason);
+  }
+
+  #cannotStart(error: unknown): string {
+    return `cannot start ${this.command[0]}: ${explain(error)}`;
+  }
+
+  #reasonOf(code: number | null, signal: string | null): unknown {
+    if (code === null) return `its process was ended by ${signal}`;
+    if (!this.#isProgram && code === 0) return "by the client";
+    if (!this.#isProgram && code === ENOUGH) return `after ${this.#options.messages} messages`;
+    if (!this.#isProgram && code === SILENT) return `silent for ${this.#options.idle} s`;
+    // The runtimes have lower ones for their own ends.
+    if (!this.#isProgram && code >= 32 && code < 128) return sys.systemError(-code);
+    return `its process ended with exit code ${code}`;
+  }
+}
+
+/** However this process ends, unless it is killed, the children end with it. */
+function killWithParent(children: Children): void {
+  process.on("exit", () => children.kill("SIGKILL"));
+  // Its terminal is gone. After nohup(1) it ignores that; Node has forgotten it by now.
+  if (!isIgnored(sys.SIGHUP)) process.once("SIGHUP", () => process.exit(129));
+  // A program that ignores it has this one ignore it, too: then the system doesn't keep how a child has ended.
+  if (isIgnored(sys.SIGCHLD)) {
+    sys.must(sys.sigaction(sys.SIGCHLD, sys.memory(SIGACTION_SIZE), sys.memory(SIGACTION_SIZE)));
+  }
+}
+
+const SIGACTION_SIZE = 152, SIG_IGN = 1;
+
+/** Whether a signal has been ignored since the start of the process. */
+function isIgnored(signal: number): boolean {
+  const standard = sys.memory(SIGACTION_SIZE), action = sys.memory(SIGACTION_SIZE);
+  sys.must(sys.sigaction(signal, standard, action));
+  sys.must(sys.sigaction(signal, action, standard));
+  return action.ints[0] === SIG_IGN && action.ints[1] === 0;
+}
