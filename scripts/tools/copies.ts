@@ -155,6 +155,7 @@ export function copy(name: string, runtime: string): string {
     has(/\.cost\b/) && "cost",
     has(/unregister/) && "waits",
     has(/joinIfChild/) && "child",
+    has(/turnIsDue/) && "due",
     runtime === "deno" ? "deno" : "plain",
     has(/\.exchanges/) && "exchanges",
     has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
@@ -247,11 +248,11 @@ export function copy(name: string, runtime: string): string {
 
   // A function that awaits nothing any more is none that can be awaited.
   lesson = lesson.replace(
-    /^async function (\w+)\((.*)\): Promise<void> (\{\n[^]*?^\}\n)/gm,
-    (all, name, values, body) => {
+    /^async function (\w+)\((.*)\): Promise<(\w+)> (\{\n[^]*?^\}\n)/gm,
+    (all, name, values, type, body) => {
       if (/\bawait /.test(codeOf(body))) return all;
       settled.push(name);
-      return `function ${name}(${values}): void ${body}`;
+      return `function ${name}(${values}): ${type} ${body}`;
     },
   );
   for (const name of settled) lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
@@ -262,7 +263,7 @@ export function copy(name: string, runtime: string): string {
     const file = find(wanted, from), block = file?.blocks.get(wanted);
     if (!file || !block) throw new Error(`${script}: there is no ${wanted} in copy/`);
     const [, row] = /^const \w+ = (cFunction\([^]*?\));/m.exec(block) ?? [];
-    if (row && file === load("calls.ts")) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
+    if (row && file.blocks === load("calls.ts").blocks) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
     if (calls.has(wanted)) return add("cFunction", load("ffi.ts"));
     if (taken.has(wanted)) return;
     taken.set(wanted, block);
@@ -301,6 +302,7 @@ export function copy(name: string, runtime: string): string {
   const line = `// ${"-".repeat(40)}`, rest = [`${line} what it stands on`, ...pieces];
   let body = (needs ? [...rest, `${line} the server`, lesson] : [lesson.slice(0, at), ...rest, end]).join("\n\n");
   body = body.replace(/\bsys\.(\w+)/g, (all, name) => calls.has(name) ? all : name);
+  if (calls.has("syscall")) body = body.replace(/(?<![.\w"])syscall\(/g, "sys.syscall(");
   body = packed(body);
   const code = codeOf(body), constants = [["host", '"127.0.0.1"'], ["port", "9999"]];
   if (limited) constants.push(["messages", "3"]);

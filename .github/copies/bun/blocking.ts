@@ -26,14 +26,14 @@ const THREADS = 0;
 const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
-  const listener = await createListener();
+  const listener = createListener();
   const server = new BlockingServer(listener);
   if (THREADS > 0) return await server.startThreads(import.meta.url, THREADS);
   serveAll(new BlockingThread(server.settings()));
 }
 
 /** Steps 1 to 3. Returns the descriptor of the listening socket. */
-async function createListener(): Promise<number> {
+function createListener(): number {
   const [address] = resolveAddresses(HOST, PORT);
   // Step 1: create.
   const listener = must(

@@ -144,12 +144,6 @@ function memoryAt(address: number, size: number): Memory {
   };
 }
 
-const int = "int",
-  size = "size",
-  pointer = "pointer",
-  address = "address",
-  filled = "filled";
-
 const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000, SOL_SOCKET = 1, SO_REUSEADDR = 2;
 const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, POLLIN = 1;
@@ -159,6 +153,7 @@ const sys = {
   read: cFunction("read", "int", "pointer", "size"),
   write: cFunction("write", "int", "pointer", "size"),
   close: cFunction("close", "int"),
+  syscall: cFunction("syscall", "int", "int", "int"),
   socket: cFunction("socket", "int", "int", "int"),
   bind: cFunction("bind", "int", "address"),
   listen: cFunction("listen", "int", "int"),
@@ -176,8 +171,6 @@ const sys = {
   accept4: cFunction("accept4", "int", "filled", "int"),
 };
 
-const syscall = cFunction("syscall", int, int, int);
-
 const SYS_pidfd_open = 434;
 
 /**
@@ -185,7 +178,7 @@ const SYS_pidfd_open = 434;
  * has ended. See pidfd_open(2).
  */
 function pidfd_open(pid: number): number {
-  return syscall(SYS_pidfd_open, pid, 0);
+  return sys.syscall(SYS_pidfd_open, pid, 0);
 }
 
 /** A `struct sockaddr_in`, with its length. See ip(7). */
@@ -289,12 +282,9 @@ function backlogOf(fd: number): number {
   return result < 0 ? result : value.ints[6];
 }
 
-let lastTurn = 0;
-
 /** Lets the runtime run its timers, which it can't do during a call. */
 async function runtimeTurn(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 0));
-  lastTurn = performance.now();
 }
 
 /** The number of the client, if this process is a child that serves it. */
