@@ -163,6 +163,7 @@ export function copy(name: string, runtime: string): string {
   const endings = [
     (limited || script === "single") && "First",
     has(/isMainThread/) && "InThread",
+    has(/joinIfChild/) && "InChild",
     has(/acceptor/) && "Giving",
   ].filter(Boolean);
   /** Whether several threads accept, so that they count together. */

@@ -134,12 +134,13 @@ function memoryAt(address: number, size: number): Memory {
 
 const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000, SOL_SOCKET = 1, SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, POLLIN = 1;
+const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, POLLIN = 1, POLLOUT = 4;
 
 /** System calls, with what they take: see section 2 of the manual. */
 const sys = {
   read: cFunction("read", "int", "pointer", "size"),
   write: cFunction("write", "int", "pointer", "size"),
+  poll: cFunction("poll", "pointer", "size", "int"),
   close: cFunction("close", "int"),
   syscall: cFunction("syscall", "int", "int", "int"),
   socket: cFunction("socket", "int", "int", "int"),
@@ -155,7 +156,6 @@ const sys = {
     "pointer",
     "pointer",
   ),
-  poll: cFunction("poll", "pointer", "size", "int"),
   accept4: cFunction("accept4", "int", "filled", "int"),
 };
 
@@ -284,6 +284,7 @@ function joinIfChild(): number {
 class StandardConnection {
   readonly id: number;
   #buffer = memory(65_536);
+  #pollfd = memory(8);
 
   constructor(id: number) {
     this.id = id;
@@ -291,21 +292,29 @@ class StandardConnection {
 
   /** Waits for bytes; an empty array is the end of the stream. See read(2). */
   recv(): Uint8Array {
+    this.#wait(0, POLLIN);
     const size = Math.max(sys.read(0, this.#buffer, 65_536), 0);
     const data = this.#buffer.bytes.subarray(0, size);
-    if (size > 0) console.log(`recv #${this.id}`, shown(data));
+    if (size > 0) log("recv", this.id, shown(data));
     return data;
   }
 
   /** Sends all of `data`, which is in the buffer. See write(2). */
   send(data: Uint8Array): void {
     for (let left = data.length; left > 0;) {
+      this.#wait(1, POLLOUT);
       const sent = sys.write(1, this.#buffer, left);
       if (sent < 0) return;
       left -= sent;
       this.#buffer.bytes.copyWithin(0, sent, sent + left);
     }
-    console.log(`send #${this.id}`, data.length);
+    log("send", this.id, data.length);
+  }
+
+  /** Blocks: a runtime may have made the descriptor non-blocking. */
+  #wait(fd: number, events: number): void {
+    setPollfd(this.#pollfd, 0, fd, events);
+    sys.poll(this.#pollfd, 1, -1);
   }
 
   /** Ends the process; the system closes the socket. */
@@ -357,13 +366,13 @@ class Children {
     const fd = call();
     if (fd === -EAGAIN) return null;
     if (fd < 0) {
-      console.log("error", `accept: ${systemError(fd)}`);
+      log("error", 0, `accept: ${systemError(fd)}`);
       // Perhaps there is no descriptor left.
       this.#resting = performance.now() + 500;
       return null;
     }
     const id = ++this.#connections;
-    console.log(`accept #${id}`, addressText(peer));
+    log("accept", id, addressText(peer));
     return { id, fd };
   }
 
@@ -379,10 +388,10 @@ class Children {
     }).then((reason) => {
       sys.close(pidfd);
       this.#children.delete(id);
-      console.log(`close #${id}`, reason);
+      log("close", id, reason);
     });
     const pid = child.pid!, pidfd = pidfd_open(pid);
-    console.log(`start #${id}`, `process ${pid}`);
+    log("start", id, `process ${pid}`);
     this.#children.set(id, { id, pid, pidfd, ended });
   }
 
@@ -390,6 +399,13 @@ class Children {
   describe(): string[] {
     return this.list.map(({ id, pid }) => `#${id} process ${pid}`);
   }
+}
+
+/** Prints an event: what happens, to which connection, details. */
+function log(event: string, id: number, ...details: unknown[]): void {
+  // The standard output of a child is its client's socket.
+  const print = process.env.ECHO_CHILD ? console.error : console.log;
+  print([event, ...id > 0 ? [`#${id}`] : [], ...details].join(" "));
 }
 
 /** Bytes for the log: how many, and the first 60 of them as text. */

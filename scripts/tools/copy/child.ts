@@ -14,6 +14,7 @@ export function joinIfChild(): number {
 export class StandardConnection {
   readonly id: number;
   #buffer = sys.memory(65_536);
+  #pollfd = sys.memory(8);
 
   constructor(id: number) {
     this.id = id;
@@ -21,6 +22,7 @@ export class StandardConnection {
 
   /** Waits for bytes; an empty array is the end of the stream. See read(2). */
   recv(): Uint8Array {
+    this.#wait(0, sys.POLLIN);
     const size = Math.max(sys.read(0, this.#buffer, 65_536), 0);
     const data = this.#buffer.bytes.subarray(0, size);
     if (size > 0) log("recv", this.id, shown(data));
@@ -30,12 +32,19 @@ export class StandardConnection {
   /** Sends all of `data`, which is in the buffer. See write(2). */
   send(data: Uint8Array): void {
     for (let left = data.length; left > 0;) {
+      this.#wait(1, sys.POLLOUT);
       const sent = sys.write(1, this.#buffer, left);
       if (sent < 0) return;
       left -= sent;
       this.#buffer.bytes.copyWithin(0, sent, sent + left);
     }
     log("send", this.id, data.length);
+  }
+
+  /** Blocks: a runtime may have made the descriptor non-blocking. */
+  #wait(fd: number, events: number): void {
+    sys.setPollfd(this.#pollfd, 0, fd, events);
+    sys.poll(this.#pollfd, 1, -1);
   }
 
   /** Ends the process; the system closes the socket. */
