@@ -108,9 +108,12 @@ function apart(text: string): [lesson: string, rest: string] {
   ];
 }
 
-/** Whether the code of a text, not its comments, has a name. */
+/** Whether the code of a text, not its comments and strings, has a name that is not declared within. */
 function uses(text: string, name: string): boolean {
-  return new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b(?!\`)`).test(text.replace(/\/\*\*[^]*?\*\/|\/\/ .*/g, ""));
+  const code = text.replace(/\/\*\*[^]*?\*\/|(?<!:)\/\/ .*|"[^"\n]*"/g, "")
+    .replace(/`[^`]*`/g, (all) => [...all.matchAll(/\$\{([^}]*)/g)].map(([, inner]) => inner).join(" "));
+  const isLocal = new RegExp(`^ +(const|let) ([^=]*, )?${name}\\b|[(,]\\s*${name}: `, "m");
+  return !isLocal.test(code) && new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b`).test(code);
 }
 
 /** What a text uses of imports. */

@@ -117,11 +117,17 @@ const simpler: Record<string, [RegExp, string][]> = {
   ],
   uring: [
     [/.*\nconst silent = .*;\n/, ""],
-    [/, silent\)/, ", false)"],
+    [/, silent\)/, ")"],
     [/^ *\/\/ Not everything was sent\. The receive.*\n.*\n/m, ""],
     [/^ *\/\/ The server has shut down.*\n.*\n/m, ""],
     [/if \(count === 0 \|\| .*\n/, ""],
     [/^ *\/\/ Signals and timers.*\n/m, ""],
+  ],
+  "ring.ts": [
+    [/, silent: boolean/, ""],
+    [/ *const flags = silent.*\n/, ""],
+    [/flags << 8/, "IOSQE_IO_LINK << 8"],
+    [/ *\* With `silent`.*\n/, ""],
   ],
   reactors: [
     [/, stop, counts/, ", counts"],
@@ -179,7 +185,7 @@ export function copy(name: string, runtime: string): string {
     const parts = [path.join(scripts, "shim", name), path.join(tools, "copy", name)];
     if (!shared.includes(name)) parts.shift();
     if (name === "ffi.ts") parts.unshift(path.join(tools, "copy", `ffi_${runtime}.ts`));
-    for (const part of parts.filter((part) => existsSync(part))) parse(adapt(readFileSync(part, "utf8")), file);
+    for (const part of parts.filter((part) => existsSync(part))) parse(adapt(readFileSync(part, "utf8"), name), file);
     return file;
   }
 
@@ -190,7 +196,8 @@ export function copy(name: string, runtime: string): string {
   }
 
   /** What stands in the place of other text, whichever file it is in. */
-  function adapt(text: string): string {
+  function adapt(text: string, from = ""): string {
+    for (const [pattern, by] of simpler[from] ?? []) text = text.replace(pattern, by);
     if (!tags.includes("exchanges")) text = text.replace(", exchanges: 0", "");
     if (shares) text = text.replace("++connections", "nextNumber()");
     // Other scripts are not there.
@@ -220,7 +227,6 @@ export function copy(name: string, runtime: string): string {
   const imports: Source["imports"] = new Map(), [given] = /^const options = [^]*?^\);/m.exec(source)!;
   let lesson = importsIn(source, imports).replace(/^[^]*? \*\/\n/, "").replace(/^const options = [^]*?^\);\n/m, "");
   for (const [pattern, by] of simpler[name] ?? []) lesson = lesson.replace(pattern, by);
-  for (const [pattern, by] of simpler[""]) lesson = lesson.replace(pattern, by);
   lesson = adapt(lesson);
   if (!has(/isLight/)) lesson = without(lesson, "burn");
   for (const word of name === "epoll" ? [...gone, "undrained"] : gone) lesson = without(lesson, word);
