@@ -39,7 +39,7 @@ const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport",
   );
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
-const shared = ["sys.ts", "calls.ts", "ring.ts"];
+const shared = ["sys.ts", "calls.ts", "ring.ts", "computer.ts"];
 
 /** What a file declares at its top level, each with its comment, by name; what it imports; and what it passes on. */
 interface Source {
@@ -102,7 +102,10 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/With `edge`: the clients/, "The clients"],
     [/With `edge` once/, "Once"],
   ],
-  offload: [[/\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g, ""]],
+  offload: [[/^type Bytes = .*\n\n/m, ""], [
+    /\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g,
+    "",
+  ]],
   blocking: [
     [/ *heartbeat\("backlog"[^]*?\}\);\n/, ""],
     [/ *if \(fd < 0\) return;\n/, ""],
@@ -145,7 +148,7 @@ const gone = [
   "fd === stop",
   "connection.excused",
   "children.timeLimit",
-  "computer.job?.connection.abort",
+  "connection.abort",
 ];
 
 /** Makes one copy. `name` is that of the script, or of the script with an option: epoll_edge. */
@@ -178,7 +181,8 @@ export function copy(name: string, runtime: string): string {
 
   /** The hand-written file for what is imported from shim/, with what copies take from there. */
   function load(from: string): Source {
-    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", "ffi");
+    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", "ffi")
+      .replace(/^(runtime|end|log|waits|connections)\.ts/, "program.ts");
     if (files.has(name)) return files.get(name)!;
     const file: Source = { blocks: new Map(), imports: new Map(), exports: [] };
     files.set(name, file);
@@ -197,7 +201,7 @@ export function copy(name: string, runtime: string): string {
 
   /** What stands in the place of other text, whichever file it is in. */
   function adapt(text: string, from = ""): string {
-    for (const [pattern, by] of simpler[from] ?? []) text = text.replace(pattern, by);
+    for (const [pattern, by] of [...simpler[""], ...simpler[from] ?? []]) text = text.replace(pattern, by);
     if (!tags.includes("exchanges")) text = text.replace(", exchanges: 0", "");
     if (shares) text = text.replace("++connections", "nextNumber()");
     // Other scripts are not there.

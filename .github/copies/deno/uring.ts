@@ -206,8 +206,8 @@ function setOption(
 }
 
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
-const IOSQE_IO_LINK = 1 << 2, IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
-const IORING_ACCEPT_MULTISHOT = 1, IORING_RECVSEND_POLL_FIRST = 1;
+const IOSQE_IO_LINK = 1 << 2, IORING_ACCEPT_MULTISHOT = 1;
+const IORING_RECVSEND_POLL_FIRST = 1;
 
 /** Flag of a completion: the request stays, and there will be more. */
 const IORING_CQE_F_MORE = 1 << 1, MSG_WAITALL = 0x100, MSG_NOSIGNAL = 0x4000;
@@ -345,23 +345,13 @@ class Ring {
 
   /**
    * The same, and the request made next is not begun before all is sent; if
-   * that fails, its result is -ECANCELED. With `silent`, success is not
-   * reported, and of a failure only that of the send.
+   * that fails, its result is -ECANCELED.
    */
-  sendThen(
-    fd: number,
-    address: number,
-    size: number,
-    data: number,
-    silent: boolean,
-  ): void {
+  sendThen(fd: number, address: number, size: number, data: number): void {
     // Both have to be handed over together.
     if (this.#room() < 2) this.#submit();
-    const flags = silent
-      ? IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS
-      : IOSQE_IO_LINK;
     this.#request(
-      IORING_OP_SEND | flags << 8,
+      IORING_OP_SEND | IOSQE_IO_LINK << 8,
       fd,
       address,
       size,
@@ -684,7 +674,7 @@ function receive({ fd, place, address }: RingClient): void {
  */
 function reply(client: RingClient): void {
   const { fd, place, address, start, size } = client;
-  ring.sendThen(fd, address + start, size, place << 1 | SEND, false);
+  ring.sendThen(fd, address + start, size, place << 1 | SEND);
   receive(client);
 }
 
