@@ -98,7 +98,7 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/\bedge \? ([^:]+) : \w+/, "$1"],
     [/else if \(edge\) (.*;\n).*\n/, "else $1"],
     [/register\(fd: number, events: number\)/, "register(fd: number)"],
-    [/modify\(fd.*\{\n.*\n/, "modify(): void {\n"],
+    [/modify\(fd.*\{\n.*\n\}/, "modify(): void {}"],
     [/With `edge`: the clients/, "The clients"],
     [/With `edge` once/, "Once"],
   ],
@@ -332,6 +332,7 @@ function packed(text: string): string {
       if (lines.length > 0 && `const ${lines.at(-1)}, ${row};`.length <= 80) lines[lines.length - 1] += `, ${row}`;
       else lines.push(row);
     }
+    if (lines.length === 1 && all.split("\n").length === 2) return all;
     return lines.map((line) => `const ${line};\n`).join("") + "\n";
   });
 }

@@ -379,7 +379,6 @@ function logWait(
 // ---------------------------------------- the server
 
 const SIZE = 65_536, buffer = memory(SIZE), TIMEOUT = 500, EVENTS = 512;
-
 const epoll = must(sys.epoll_create1(0)), found = epollEvents(EVENTS);
 
 // create, bind, listen

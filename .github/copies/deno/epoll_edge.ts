@@ -380,7 +380,6 @@ function logWait(
 // ---------------------------------------- the server
 
 const SIZE = 65_536, buffer = memory(SIZE), TIMEOUT = 500, EVENTS = 512;
-
 const epoll = must(sys.epoll_create1(0)), found = epollEvents(EVENTS);
 /**
  * The clients for whom no call has returned EAGAIN yet. epoll_wait will not
@@ -426,8 +425,7 @@ function register(fd: number): void {
   must(sys.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, event));
 }
 
-function modify(): void {
-}
+function modify(): void {}
 
 function unregister(fd: number): void {
   undrained.delete(clients.at(fd));
