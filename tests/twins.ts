@@ -427,8 +427,13 @@ export function titleOf({ runtime, model }: Twin, what: string): string {
 }
 
 /** Copies the scripts with the change into `folder`. */
-export function copy({ file, from, to }: Change, folder: string): void {
+export function copy(what: Change, folder: string): void {
   cpSync(scripts, folder, { recursive: true });
+  change(what, folder);
+}
+
+/** Makes the change in a copy. */
+export function change({ file, from, to }: Change, folder: string): void {
   const changed = path.join(folder, file), parts = readFileSync(changed, "utf8").split(from);
   if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times: ${from}`);
   writeFileSync(changed, parts.join(to));
