@@ -7,10 +7,9 @@
  * same happens below `async` in a runtime's event loop, and below a goroutine in Go's netpoller; asyncio began as this.
  *
  * The limit: one thread is one core, and a coroutine that computes (try `--work 2000`) holds up all others: nothing
- * preempts it, where Go does. To find that it has to wait costs a call, which epoll.ts does without.
+ * preempts it, where Go does. Each wait begins with a call that returns EAGAIN, which epoll.ts does without.
  *
- * What is real: the kernel's own calls, made through the runtime's FFI. Linux only. A generator has no stack of its own,
- * as a goroutine has, so each function between it and a `yield` needs `yield*`, as `await` needs it of `async` ones.
+ * What is real: the kernel's own calls, made through the runtime's FFI. Linux only. Generators are the language's own.
  *
  *   deno run -A scripts/coroutines.ts   or: bun scripts/coroutines.ts   or: node scripts/coroutines.ts
  *   nc 127.0.0.1 9999                   in two other terminals: both are served at once
@@ -34,7 +33,8 @@ type Coroutine = { name: string; code: Code; fd?: number; events?: number };
 const SIZE = 65_536, buffer = sys.memory(SIZE), peer = sys.socketAddress(), TIMEOUT = 500, EVENTS = 512;
 const epoll = sys.must(sys.epoll_create1(0)), found = sys.epollEvents(EVENTS);
 const runnable: Coroutine[] = [], parked = new Map<number, Coroutine>();
-
+const show = ({ name, fd, events }: Coroutine) =>
+  `${name} until descriptor ${fd} is ${events === READ ? "readable" : "writable"}`;
 // create, bind, listen
 const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK);
 const clients = new Clients(options, listener, { register, modify: () => {}, unregister });
@@ -66,13 +66,13 @@ function* accept(): Code<Client> {
 
 /** Returns bytes that are valid until the next `yield`. No bytes are the end of the stream, also of a broken one. */
 function* recv(client: Client): Code<Uint8Array> {
-  // A client that never falls silent would never park.
-  if (client.exchanges % 16 === 15) yield null;
+  if (client.exchanges % 16 === 15) yield null; // A client that never falls silent would never park.
   while (!client.closed) {
     const size = sys.recv(client.fd, buffer, SIZE, 0);
     if (size === -sys.EAGAIN) yield { fd: client.fd, events: READ };
     else if (size < 0) clients.close(client, size);
     else if (size === 0 || clients.received(client, buffer, size)) return buffer.bytes.subarray(0, size);
+    else yield null;
   }
   return new Uint8Array(0);
 }
@@ -94,12 +94,10 @@ function* send(client: Client, data: Uint8Array): Code {
 function run(coroutine: Coroutine): void {
   const { value } = coroutine.code.next();
   if (value === null) runnable.push(coroutine);
-  if (!value) return;
-  parked.set(value.fd, Object.assign(coroutine, value));
-  logWait("park", {}, () => show(coroutine));
+  else if (value) parked.set(value.fd, Object.assign(coroutine, value));
+  if (value) logWait("park", {}, () => show(coroutine));
 }
 
-/** Makes the coroutine runnable that is parked on a descriptor for one of these events. */
 function resume(fd: number, events: number): void {
   const coroutine = parked.get(fd);
   if (coroutine && coroutine.events! & events && parked.delete(fd)) runnable.push(coroutine);
@@ -125,10 +123,6 @@ function register(fd: number): void {
 function unregister(fd: number): void {
   sys.epoll_ctl(epoll, sys.EPOLL_CTL_DEL, fd, sys.NULL);
   if (fd !== listener) resume(fd, READ | WRITE);
-}
-
-function show({ name, fd, events }: Coroutine): string {
-  return `${name} until descriptor ${fd} is ${events === READ ? "readable" : "writable"}`;
 }
 
 heartbeat("coroutines", 5, () => [list([...parked.values()].map(show))]);
