@@ -36,6 +36,7 @@ export const models: Model[] = [
   { script: "poll.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "epoll.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "epoll.ts", args: ["--edge"], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
+  { script: "coroutines.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls, work },
   { script: "uring.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "reactors.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls, work },
   { script: "signals.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },

@@ -101,6 +101,11 @@ export function descriptorOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 2];
 }
 
+/** What has come for it: EPOLLIN, EPOLLOUT, and unasked EPOLLERR and EPOLLHUP. */
+export function eventsOf({ ints }: Memory, index: number): number {
+  return ints[index * EPOLL_EVENT_INTS];
+}
+
 /** The number that entry `index` has beside the descriptor. */
 export function numberOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 1];
