@@ -36,6 +36,7 @@ const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport",
     "uring",
     "blocking",
     "processes",
+    "coroutines",
   );
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
@@ -132,6 +133,7 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/flags << 8/, "IOSQE_IO_LINK << 8"],
     [/ *\* With `silent`.*\n/, ""],
   ],
+  coroutines: [[/return clients\.answered\(client\)/, "return"], [/^heartbeat\(.*\n/m, ""]],
   reactors: [
     [/, stop, counts/, ", counts"],
     [/^ *\/\/ Without clients.*\n/m, ""],
@@ -165,6 +167,9 @@ export function copy(name: string, runtime: string): string {
     has(/unregister/) && "waits",
     has(/joinIfChild/) && "child",
     has(/turnIsDue/) && "due",
+    has(/client\.closed/) && "closed",
+    has(/\b(clients|acceptor)\.accept\(/) && "accepts",
+    has(/\bclients\.flush\(/) && "flushes",
     runtime === "deno" ? "deno" : "plain",
     has(/\.exchanges/) && "exchanges",
     has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
