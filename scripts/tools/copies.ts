@@ -426,6 +426,8 @@ function wrap(text: string): string {
   const wrapped = (words: string, start: string) =>
     words.trim().split(/\s+/).join(" ").match(new RegExp(`\\S.{0,${79 - start.length}}(?=\\s|$)`, "g"))!
       .map((line) => `${start}${line}\n`).join("");
+  // A comment beside code goes above it.
+  text = text.replace(/^(?=.{81})( *)(\S.*;) (\/\/ .*)$/gm, "$1$3\n$1$2");
   return text.replace(/(?:^( *)\/\/ [^-].*\n)(?:\1\/\/ .*\n)*/gm, (lines, indent) => {
     return long(lines) ? wrapped(lines.replace(/^ *\/\//gm, ""), `${indent}// `) : lines;
   }).replace(/^( *)\/\*\*([^]*?)\*\/\n/gm, (lines, indent, words) => {

@@ -421,7 +421,8 @@ function* accept(): Code<Client> {
  * the stream, also of a broken one.
  */
 function* recv(client: Client): Code<Uint8Array> {
-  if (client.exchanges % 16 === 15) yield null; // A client that never falls silent would never park.
+  // A client that never falls silent would never park.
+  if (client.exchanges % 16 === 15) yield null;
   while (!client.closed) {
     const size = sys.recv(client.fd, buffer, SIZE, 0);
     if (size === -EAGAIN) yield { fd: client.fd, events: READ };
