@@ -25,7 +25,7 @@ export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun
 
 /** The scripts that have copies. */
 const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport", "offload"]
-  .concat("nonblocking", "select", "poll", "epoll", "epoll_edge", "signals", "reactors");
+  .concat("nonblocking", "select", "poll", "epoll", "epoll_edge", "coroutines", "signals", "reactors");
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
 const shared = ["sys.ts", "calls.ts"];
@@ -91,6 +91,15 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/With `edge`: the clients/, "The clients"],
     [/With `edge` once/, "Once"],
   ],
+  coroutines: [
+    [/^heartbeat.*\n/m, ""],
+    [/( *)(if \(client\.exchanges .*;) (\/\/ .*\n)/, "$1$3$1$2\n"],
+    [/return clients\.answered\(client\)/, "return"],
+    [
+      / if \(size === 0 \|\| (clients\.received.*?\))\) (return .*;)\n.*\n/,
+      " {\n      if (size > 0) $1;\n      $2\n    }\n",
+    ],
+  ],
   offload: [[/\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g, ""]],
   reactors: [
     [/, stop, counts/, ", counts"],
@@ -120,8 +129,10 @@ export function copy(name: string, runtime: string): string {
     !layered && "logs",
     has(/\bSelector\b.*selector\.ts/) && "selector",
     has(/drained/) && "drained",
+    has(/\.closed/) && "closed",
     has(/\.cost\b/) && "cost",
     has(/unregister/) && "waits",
+    has(/unregister/) && !has(/yield/) && "flushes",
     has(/\.exchanges/) && "exchanges",
     has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
   ];

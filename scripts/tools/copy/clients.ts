@@ -14,6 +14,7 @@ export interface Client {
   unsent: Uint8Array | null;
   drained?: boolean; // tag: drained
   exchanges: number; // tag: exchanges
+  closed?: boolean; // tag: closed
 }
 
 /** What the loop waits with. */
@@ -28,8 +29,8 @@ export class Clients {
   #listener: number; // tag: waits
   #selector: Selector; // tag: waits
   #clients = new Map<number, Client>();
-  #peer = sys.socketAddress(); // tag: waits
-  #buffer = sys.memory(65_536); // tag: waits
+  #peer = sys.socketAddress(); // tag: flushes
+  #buffer = sys.memory(65_536); // tag: flushes
   #accepts = true; // tag: waits
   #connections = 0;
 
@@ -98,6 +99,17 @@ export class Clients {
     this.#selector.register(fd, READ); // tag: waits
   }
 
+  /** A call has received. */
+  received(client: Client, buffer: sys.Memory, size: number): void {
+    client.exchanges++; // tag: exchanges
+    log("recv", client.id, shown(buffer.bytes.subarray(0, size)));
+  }
+
+  /** A call has sent a reply, or a part of it. */
+  sent(client: Client, size: number): void {
+    log("send", client.id, size);
+  }
+
   /** Sends back what was received. What the kernel doesn't take is kept. */
   send(client: Client, buffer: sys.Memory, size: number): void {
     log("recv", client.id, shown(buffer.bytes.subarray(0, size)));
@@ -133,6 +145,8 @@ export class Clients {
   /** Closes a connection, because of the end of the stream (0) or an error. */
   close(client: Client, result: number): void {
     const { fd, id } = client;
+    if (client.closed) return; // tag: closed
+    client.closed = true; // tag: closed
     this.#selector.unregister(fd); // tag: waits
     this.#clients.delete(fd);
     sys.close(fd);
