@@ -23,11 +23,11 @@
  */
 
 import { availableParallelism } from "node:os";
-import { isMainThread, parentPort, type Worker } from "node:worker_threads";
-import { burn, fail, heartbeat, isLight, list, log, logInLine, messages, onStop } from "./shim/program.ts";
-import { parseOptions, serverOptions, threadSettings, waited, work } from "./shim/program.ts";
+import { isMainThread } from "node:worker_threads";
+import { computeForOthers, type Computer, startComputers } from "./shim/computer.ts";
+import { burn, heartbeat, isLight, list, log, logInLine, messages, onStop, parseOptions } from "./shim/program.ts";
+import { serverOptions, waited, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
-import { keepWorker, onPost, post } from "./shim/worker.ts";
 
 const options = parseOptions(
   "An event loop for the clients, and threads that compute for it. Each message goes to a thread, but one that begins \
@@ -42,35 +42,29 @@ with `light`, which the loop answers at once.",
   },
 );
 
+type Bytes = Uint8Array<ArrayBuffer>;
+
 /** A message on its way to a worker and back. */
 interface Job {
   readonly connection: Connection;
-  readonly data: Uint8Array<ArrayBuffer>;
+  readonly data: Bytes;
   /** Resolves when it has room in the queue. */
   readonly room: PromiseWithResolvers<void>;
-  /** Resolves when a worker has computed the reply: to nothing if no one waits for that any more. */
-  readonly reply: PromiseWithResolvers<Uint8Array | void>;
+  /** Resolves when a worker has computed the reply: to `null` if there is none, or no one waits for it any more. */
+  readonly reply: PromiseWithResolvers<Bytes | null>;
 }
 
-/** A thread, as the loop sees it, with what it computes; `null` if it is free. */
-interface Computer {
-  readonly name: string;
-  readonly worker: Worker;
-  job: Job | null;
-}
-
-const computers = new Set<Computer>();
-/** The jobs that no worker has taken yet. Those that have no room in the queue stand behind it, one for a client. */
-let queue: Job[] = [], started = 0;
+/** The threads, and the jobs that they have not taken yet. Those that have no room stand behind, one for a client. */
+let computers = new Set<Computer>(), queue: Job[] = [];
+/** What the threads compute. */
+const running = new Set<Job>();
 
 /** The main thread: the loop. It never computes. */
 async function main(): Promise<void> {
-  while (started < options.workers) {
-    await start().catch((error) => fail(`cannot start thread ${started} of ${options.workers}`, error));
-  }
+  computers = await startComputers(import.meta.url, options.workers, handOut);
   // create, bind, listen
   const server = await listen(options);
-  heartbeat("workers", 3, () => [`${list([...computers].map(doing))}; ${queue.length} in line`]);
+  heartbeat("workers", 3, () => [`${list([...computers].map(({ doing }) => doing))}; ${queue.length} in line`]);
   onStop(() => drop(() => true));
   // Not awaited: each call starts a task, and the loop goes back to accept.
   for (;;) serve(await server.accept());
@@ -100,13 +94,13 @@ async function serve(connection: Connection): Promise<void> {
 }
 
 /** Sends a reply once it is there, and the one before is sent. */
-async function send(connection: Connection, reply: Promise<Uint8Array | void>, before: Promise<void>): Promise<void> {
+async function send(connection: Connection, reply: Promise<Bytes | null>, before: Promise<void>): Promise<void> {
   const [data] = await Promise.all([reply, before]);
   if (data) await connection.send(data);
 }
 
 /** Has a message computed by a worker, unless it is light: then the reply is there at once. */
-function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
+function compute(connection: Connection, data: Bytes): Job {
   const job: Job = { connection, data, room: Promise.withResolvers(), reply: Promise.withResolvers() };
   if (isLight(data)) {
     job.room.resolve();
@@ -114,7 +108,7 @@ function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
     return job;
   }
   queue.push(job);
-  const why = [...computers].some((computer) => !computer.job) ? "" : "no worker is free";
+  const why = [...computers].some(({ isFree }) => isFree) ? "" : "no worker is free";
   const full = queue.length > options.queue ? `; not read from while more than ${options.queue} are` : "";
   logInLine("queue", connection.id, why, queue.length, job, full);
   handOut();
@@ -124,58 +118,31 @@ function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
 /** The first job in line gets a worker, as long as there are both. Then others have room in the queue. */
 function handOut(): void {
   for (const computer of computers) {
-    if (computer.job || queue.length === 0) continue;
-    const job = computer.job = queue.shift()!, { connection: { id }, data } = job;
-    log("offload", id, computer.name, ...waited(job, queue.length));
-    // The buffer, which is moved: of an array a runtime may look at every element.
-    post(computer.worker, { id, buffer: data.buffer }, [data.buffer]);
-    job.room.resolve();
+    if (!computer.isFree || queue.length === 0) continue;
+    const job = queue.shift()!, { connection, data, room, reply } = job;
+    log("offload", connection.id, computer.name, ...waited(job, queue.length));
+    room.resolve();
+    running.add(job);
+    computer.compute(connection.id, data).then((computed) => {
+      running.delete(job);
+      if (!computed) connection.abort("its worker died");
+      reply.resolve(computed);
+      handOut();
+    });
   }
-  for (const job of queue.slice(0, options.queue)) job.room.resolve();
+  for (const { room } of queue.slice(0, options.queue)) room.resolve();
 }
 
 /** No one waits for the replies of these jobs any more. */
 function drop(which: (job: Job) => boolean): void {
-  for (const job of [...queue, ...[...computers].flatMap(({ job }) => job ?? [])].filter(which)) {
-    job.room.resolve();
-    job.reply.resolve();
+  for (const { room, reply } of [...queue, ...running].filter(which)) {
+    room.resolve();
+    reply.resolve(null);
   }
   queue = queue.filter((job) => !which(job));
   handOut();
 }
 
-/** Starts a worker, and waits until it runs. When it dies there will be another in its place. */
-function start(): Promise<void> {
-  return keepWorker(import.meta.url, () => threadSettings(`w-${++started}`), (worker, { name }) => {
-    const computer: Computer = { name, worker, job: null };
-    computers.add(computer);
-    onPost(worker, (buffer: ArrayBuffer) => {
-      computer.job?.reply.resolve(new Uint8Array(buffer));
-      computer.job = null;
-      handOut();
-    });
-    handOut();
-    return () => {
-      computers.delete(computer);
-      computer.job?.connection.abort("its worker died");
-      computer.job?.reply.resolve();
-    };
-  });
-}
-
-function doing({ name, job }: Computer): string {
-  return job ? `${name} computing for #${job.connection.id}` : `${name} free`;
-}
-
-/** The thread: computes one message after the other. */
-function worker(): void {
-  onPost(parentPort!, ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
-    burn(id, options.work, new Uint8Array(buffer));
-    post(parentPort!, buffer, [buffer]);
-  });
-  post(parentPort!, "ready");
-}
-
 // Each thread runs this same file.
 if (isMainThread) await main();
-else worker();
+else computeForOthers((id, data) => burn(id, options.work, data));

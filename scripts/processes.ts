@@ -69,7 +69,10 @@ async function main(): Promise<void> {
     const waiting = children.list.length < most ? 0 : sys.backlogOf(listener);
     return waiting > 0 ? [`${waiting} waiting to be accepted: ${most} processes are the most`] : [];
   });
-  onStop(() => children.stop());
+  onStop(() => {
+    sys.close(listener);
+    return children.stop();
+  });
 
   const fds = sys.memory(8 * (most + 1)), peer = sys.socketAddress();
   while (!stopping) {

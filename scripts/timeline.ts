@@ -13,8 +13,8 @@
  *   deno run -A scripts/timeline.ts --live 8080 pool       a page on which you are the clients
  */
 
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { existsSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
 import { requirePermissions } from "./tools/children.ts";
@@ -22,20 +22,18 @@ import { draw, type Picture } from "./tools/lanes.ts";
 import { live } from "./tools/live.ts";
 import { drawSvg, drawText } from "./tools/picture.ts";
 import { fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
+import { models } from "./tools/models.ts";
 import { record } from "./tools/record.ts";
 import { findRuntime } from "./tools/runtimes.ts";
 
 requirePermissions();
 const folder = dirname(fileURLToPath(import.meta.url));
-/** The servers: a script that is ready for clients says so. */
-const models = readdirSync(folder).filter((file) =>
-  file.endsWith(".ts") && /^\s*ready\(/m.test(readFileSync(join(folder, file), "utf8"))
-).map((file) => basename(file, ".ts"));
+const names = Object.keys(models);
 
 // What follows `--` is for the models.
 const own = process.argv.indexOf("--") < 0 ? [] : process.argv.splice(process.argv.indexOf("--")).slice(1);
 const options = parseOptions(
-  `Runs servers with a few clients each, and draws who waits for what, for how long. The models: ${models.join(", ")}.`,
+  `Runs servers with a few clients each, and draws who waits for what, for how long. The models: ${names.join(", ")}.`,
   "deno run -A scripts/timeline.ts pool tasks",
   {
     clients: [5, "the second is slow, the third silent, the others quick", 1, 20],
@@ -50,7 +48,7 @@ const options = parseOptions(
 );
 
 for (const model of options.operands) {
-  if (!models.includes(model)) usageError(`unknown model "${model}"; known are ${models.join(", ")}`);
+  if (!names.includes(model)) usageError(`unknown model "${model}"; known are ${names.join(", ")}`);
 }
 if (!["deno", "bun", "node"].includes(options.runtime)) {
   usageError(`unknown runtime "${options.runtime}"; known are deno, bun, node`);
@@ -66,11 +64,11 @@ if (options.live) {
   if (options.operands.length > 2) usageError("--live shows two models at most");
   if (options.svg || options.json) usageError("--live shows its page, and writes neither --svg nor --json");
   const chosen = options.operands.length > 0 ? options.operands : ["pool"];
-  await live(folder, models, chosen, Number(options.live), { ...options, command, options: own });
+  await live(folder, names, chosen, Number(options.live), { ...options, command, options: own });
 }
 
 const pictures: Picture[] = [];
-for (const model of options.operands.length > 0 ? options.operands : models) {
+for (const model of options.operands.length > 0 ? options.operands : names) {
   pictures.push(draw(await record(folder, model, { ...options, command, options: own })));
 }
 

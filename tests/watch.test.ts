@@ -9,7 +9,7 @@ import { check, Client, freePort, hasFFI, linux, runtimes, scripts, serve, tempo
 const deno = runtimes.find(({ name }) => name === "deno");
 
 if (linux && deno && hasFFI(deno)) {
-  for (const script of ["epoll", "select", "poll", "nonblocking", "signals", "reactors"]) {
+  for (const script of ["epoll", "select", "poll", "nonblocking", "signals", "reactors", "processes"]) {
     check(`deno run --watch ${script}.ts: after a change it listens again`, async () => {
       const folder = temporaryFolder(), port = await freePort();
       cpSync(scripts, folder, { recursive: true });

@@ -8,6 +8,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import * as net from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { lastWords, signalChild, startChild } from "./children.ts";
+import { models } from "./models.ts";
 import { explain, process } from "../shim/program.ts";
 
 /** A line of the server's log. Times here are milliseconds since the clients began to come. */
@@ -148,16 +149,11 @@ export class Session {
   /** Starts the server, and waits until it is ready, or known not to run here, which is no error. */
   async start(): Promise<void> {
     const { command, work, options } = this.#settings;
-    // What it can be given is what its help says.
-    const help = start([...command, this.#script, "--help"]);
-    await help.ended;
+    const { work: works, single } = models[this.#model] ?? {};
     const add = (option: string, value: number) =>
-      help.lines.some(({ text }) => text.startsWith(`  --${option} `)) &&
-        !options.some((own) => own.split("=")[0] === `--${option}`)
-        ? [`--${option}`, String(value)]
-        : [];
+      options.some((own) => own.split("=")[0] === `--${option}`) ? [] : [`--${option}`, String(value)];
     // It is the client that leaves first.
-    this.#options = [...work > 0 ? add("work", work) : [], ...add("messages", 0), ...options];
+    this.#options = [...works && work > 0 ? add("work", work) : [], ...single ? [] : add("messages", 0), ...options];
     if (this.#stopped) return;
     const output = this.#output = start([...command, this.#script, "--port", "0", ...this.#options]);
     for (const since = performance.now();; await pause(5)) {
