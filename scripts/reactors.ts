@@ -25,17 +25,20 @@ import { availableParallelism } from "node:os";
 import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import { type Client, Clients, WRITE } from "./shim/clients.ts";
 import {
+  ACCEPTED,
   heartbeat,
   log,
   logWait,
+  MESSAGES,
   messages,
+  OPEN,
   parseOptions,
   serverOptions,
   stopping,
   usageError,
   work,
 } from "./shim/program.ts";
-import { GIVEN, type Loop, MESSAGES, OPEN, startLoops } from "./shim/reactors.ts";
+import { type Loop, startLoops } from "./shim/reactors.ts";
 import * as sys from "./shim/sys.ts";
 import { post } from "./shim/worker.ts";
 
@@ -76,7 +79,7 @@ async function main(): Promise<void> {
 }
 
 function describe({ name, counts }: Loop): string {
-  return `${name} given ${counts[GIVEN]}, open ${counts[OPEN]}, messages ${counts[MESSAGES]}`;
+  return `${name} given ${counts[ACCEPTED]}, open ${counts[OPEN]}, messages ${counts[MESSAGES]}`;
 }
 
 /** The loop that gets client number `id`. */
@@ -89,7 +92,7 @@ function choose(loops: Loop[], id: number): Loop {
 /** Gives a client away: from here on its descriptor is the loop's, which may close it at any time. */
 function give({ name, epoll, counts }: Loop, fd: number, id: number): void {
   log("give", id, name);
-  Atomics.add(counts, GIVEN, 1);
+  Atomics.add(counts, ACCEPTED, 1);
   Atomics.add(counts, OPEN, 1);
   sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(WRITE, fd, id)));
 }
@@ -126,14 +129,10 @@ async function loop(): Promise<void> {
 
   /** A client is ready, or was: readiness is a hint. nonblocking.ts shows what EAGAIN and a half-sent reply need. */
   function handle(client: Client): void {
-    const { exchanges } = client;
-    if (client.unsent) clients.flush(client);
-    else {
-      const size = sys.recv(client.fd, buffer, SIZE, 0);
-      if (size > 0) clients.send(client, buffer, size);
-      else clients.ended(client, size);
-    }
-    counts[MESSAGES] += client.exchanges - exchanges;
+    if (client.unsent) return clients.flush(client);
+    const size = sys.recv(client.fd, buffer, SIZE, 0);
+    if (size > 0) clients.send(client, buffer, size);
+    else clients.ended(client, size);
   }
 }
 

@@ -5,7 +5,8 @@
  */
 
 import { setTimeout } from "node:timers";
-import { burn, type Closable, fail, LINGER, log, nextNumber, onStop, open, stopping } from "./program.ts";
+import { burn, type Closable, count, fail, LINGER, log, MESSAGES, nextNumber, onStop } from "./program.ts";
+import { open, stopping } from "./program.ts";
 import * as sys from "./sys.ts";
 
 /** What to wait for: POLLIN and POLLOUT of poll(2), which are EPOLLIN and EPOLLOUT, too. */
@@ -175,6 +176,7 @@ export class Clients {
 
   /** A message has been sent back whole. After `--messages` of them the server takes leave. */
   answered(client: Client): void {
+    count(MESSAGES);
     if (++client.exchanges < this.#options.messages) return;
     log("close", client.id, `after ${this.#options.messages} messages`);
     open.delete(client);

@@ -70,8 +70,12 @@ export function limitSilence(idle: number): void {
   if (Number.isFinite(idle)) setInterval(() => closeSilent(idle), 1000).unref();
 }
 
+/** Whether the connections of this thread are ended: no further one is accepted. */
+export let closing = false;
+
 /** Ends the connections of this thread, and gives their handlers half a second to log and close them. */
 export async function closeAll(): Promise<void> {
+  closing = true;
   for (const connection of open) connection.abort("the server stops");
   for (let i = 0; i < 25 && open.size > 0; i++) await new Promise((resolve) => setTimeout(resolve, 20));
 }

@@ -13,6 +13,7 @@ import { keepWorker, onPost, post } from "./worker.ts";
 /** What a loop's thread is told when it starts. */
 interface LoopSettings extends ThreadSettings {
   port: number;
+  counts: Int32Array;
 }
 
 /** What a loop says: it listens, or why it can't. */
@@ -36,8 +37,8 @@ export class Loops {
   /** Starts one more, and waits until it runs. Throws if it can't be had. */
   start(): Promise<void> {
     const settings = () => {
-      const tally = new Int32Array(new SharedArrayBuffer(12));
-      return { ...threadSettings(`loop-${++this.#started}`), port: this.#port, tally };
+      const counts = new Int32Array(new SharedArrayBuffer(12));
+      return { ...threadSettings(`loop-${++this.#started}`), port: this.#port, counts };
     };
     return keepWorker(this.#script, settings, (worker, data) => {
       this.#loops.set(worker, data);
@@ -63,8 +64,8 @@ export class Loops {
 
   /** What each has counted. */
   counts(): string[] {
-    return [...this.#loops.values()].map(({ name, tally }) =>
-      `${name} accepted ${tally![ACCEPTED]}, open ${tally![OPEN]}, messages ${tally![MESSAGES]}`
+    return [...this.#loops.values()].map(({ name, counts }) =>
+      `${name} accepted ${counts[ACCEPTED]}, open ${counts[OPEN]}, messages ${counts[MESSAGES]}`
     );
   }
 

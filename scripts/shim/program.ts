@@ -5,7 +5,8 @@ export { type Account, type Closable, closeAll, LINGER, open } from "./connectio
 export { cannotListen, fail, joinParent, onStop, stopping, usageError } from "./end.ts";
 export { errorCode, explain, formatAddress, heartbeat, list, log, numberSteps, ready } from "./log.ts";
 export { messages, type Options, parseOptions, readOptions, serverOptions, threeMessages, work } from "./options.ts";
-export { nextNumber, now, process, runtime, type ThreadSettings, threadSettings } from "./runtime.ts";
+export { ACCEPTED, count, MESSAGES, nextNumber, now, OPEN, process, runtime } from "./runtime.ts";
+export { type ThreadSettings, threadSettings } from "./runtime.ts";
 export { logInLine, logWait, waited } from "./waits.ts";
 export { burn, isLight } from "./work.ts";
 export { printAll } from "./print.ts";

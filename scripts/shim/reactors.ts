@@ -2,12 +2,9 @@
 /** Event loops in threads of their own, as reactors.ts has them: what is told to each, and how they start and stop. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { fail, log, onStop, type ThreadSettings, threadSettings } from "./program.ts";
+import { fail, log, onStop, OPEN, type ThreadSettings, threadSettings } from "./program.ts";
 import * as sys from "./sys.ts";
 import { keepWorker } from "./worker.ts";
-
-/** What is counted of a loop: clients that it was given, and has at present; messages that it has sent back. */
-export const GIVEN = 0, OPEN = 1, MESSAGES = 2;
 
 /** What a loop's thread finds in its workerData. */
 export interface Loop extends ThreadSettings {
@@ -15,7 +12,6 @@ export interface Loop extends ThreadSettings {
   epoll: number;
   /** Found in the set, this descriptor is the sign to stop. */
   stop: number;
-  /** Counts in memory that all threads see. */
   counts: Int32Array;
 }
 

@@ -22,8 +22,8 @@ export interface ThreadSettings {
   counters: Int32Array<SharedArrayBuffer>;
   /** The descriptor of the log. */
   output: number;
-  /** What a loop has accepted, what of that is open, and how many messages it has echoed: see loops.ts. */
-  tally?: Int32Array;
+  /** What is counted of a loop, in memory that all threads see: see ACCEPTED, OPEN and MESSAGES. */
+  counts?: Int32Array;
 }
 
 const first: ThreadSettings = {
@@ -55,10 +55,10 @@ export function nextNumber(): number {
   return Atomics.add(self.counters, 0, 1) + 1;
 }
 
-/** What is counted of a loop: the indices of its tally. */
+/** What is counted of a loop: clients that it was given, and has at present; messages that it has sent back. */
 export const ACCEPTED = 0, OPEN = 1, MESSAGES = 2;
 
 /** Counts something, if this thread is a loop that is counted. */
 export function count(what: number, by = 1): void {
-  if (self.tally) self.tally[what] += by;
+  if (self.counts) Atomics.add(self.counts, what, by);
 }

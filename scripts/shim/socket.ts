@@ -7,7 +7,7 @@
  */
 
 import { setTimeout } from "node:timers";
-import { Account, type Closable, LINGER, open } from "./connections.ts";
+import { Account, type Closable, closing, LINGER, open } from "./connections.ts";
 import { formatAddress, log, logStep } from "./log.ts";
 import { ACCEPTED, count, MESSAGES, OPEN } from "./runtime.ts";
 
@@ -63,6 +63,7 @@ export abstract class Server implements Source {
   #waiting: Connection[] = [];
 
   get readable(): boolean {
+    if (closing) return false;
     if (this.#waiting.length === 0) this.look();
     return this.#waiting.length > 0;
   }
@@ -95,6 +96,7 @@ export abstract class Server implements Source {
 
   /** The runtime has accepted a connection. */
   protected accepted(connection: Connection): void {
+    if (closing) return connection.release();
     this.#waiting.push(connection);
     wakeReader(this);
   }
@@ -207,8 +209,9 @@ export abstract class Connection extends Account implements Source, Closable {
 
   abort(why: unknown): void {
     this.#break(why);
-    // No one serves it yet, who would close it.
+    // No one serves it yet, who would close it; or no one has even accepted it.
     if (this.unserved) this.close();
+    else if (this.silence < 0) this.release();
   }
 
   /** From here on it is the client that is waited for. */

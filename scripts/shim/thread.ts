@@ -10,13 +10,13 @@
  * inbox and outbox are what a socket's two buffers are in the kernel; ringing the bell is the system call.
  */
 
-import { setImmediate, setTimeout } from "node:timers";
+import { setImmediate } from "node:timers";
 import { workerData } from "node:worker_threads";
 import { Account } from "./connections.ts";
 import { explain, list, log } from "./log.ts";
 import { process, type ThreadSettings, threadSettings } from "./runtime.ts";
 import type { Connection } from "./socket.ts";
-import { outOfThreads, startWorker } from "./worker.ts";
+import { outOfThreads, replace, startWorker } from "./worker.ts";
 
 /** How many bytes fit into an inbox, or an outbox; and into the reason why a connection has ended. */
 const BOX = 65_536, REASON = 1024;
@@ -204,16 +204,8 @@ export async function startThread(script: string, name: string): Promise<Thread>
  */
 export async function keepThread(script: string, name: () => string, started: (thread: Thread) => void): Promise<void> {
   const thread = await startThread(script, name());
-  thread.ended.then(replace);
+  thread.ended.then(() => replace(() => keepThread(script, name, started)));
   started(thread);
-
-  function replace(): void {
-    keepThread(script, name, started).catch((error) => {
-      log("error", 0, "a thread could not be replaced:", error);
-      // There may be room for it later.
-      setTimeout(replace, 1000);
-    });
-  }
 }
 
 /** The memory of this process that is in RAM, in bytes; NaN if there is no descriptor left to ask with. */

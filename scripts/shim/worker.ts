@@ -63,14 +63,15 @@ export async function keepWorker<Data extends ThreadSettings, Message = unknown>
     if (stopping) return;
     log("error", 0, `thread ${data.name} has died:`, error);
     died();
-    replace();
+    replace(() => keepWorker(script, settings, started));
   });
+}
 
-  function replace(): void {
-    keepWorker(script, settings, started).catch((error) => {
-      log("error", 0, "a thread could not be replaced:", error);
-      // There may be room for it later.
-      setTimeout(replace, 1000);
-    });
-  }
+/** Calls `start`, which starts a thread in the place of one that has died, until that can be had. */
+export function replace(start: () => Promise<void>): void {
+  start().catch((error) => {
+    log("error", 0, "a thread could not be replaced:", error);
+    // There may be room for it later.
+    setTimeout(() => replace(start), 1000);
+  });
 }
