@@ -66,11 +66,11 @@ const why = {
 const excused: [titles: RegExp, why: string][] = [
   [/^(?!.*(threads|pool)\.ts).*: --messages 3/, "Only where threads are few does a copy have a limit of messages."],
   [
-    /^bun (?!.*(blocking|select|poll|epoll|uring|signals|reactors|processes)).*: out of descriptors/,
+    /^bun (?!.*(blocking|select|poll|epoll|coroutines|uring|signals|reactors|processes)).*: out of descriptors/,
     "Bun's accept spins.",
   ],
   [
-    /^deno (?=.*(select|poll|epoll|uring|signals|reactors|blocking|processes)).*: out of descriptors/,
+    /^deno (?=.*(select|poll|epoll|coroutines|uring|signals|reactors|blocking|processes)).*: out of descriptors/,
     "The loop gives Deno no turn in which it would set up its signals, as long as there are descriptors for that.",
   ],
   [
