@@ -7,7 +7,7 @@
  * same happens below `async` in a runtime's event loop, and below a goroutine in Go's netpoller; asyncio began as this.
  *
  * The limit: one thread is one core, and a coroutine that computes (try `--work 2000`) holds up all others: nothing
- * preempts it, where Go does. Each wait begins with a call that returns EAGAIN, which epoll.ts does without.
+ * preempts it, where Go does; reuseport.ts has a loop per core. Each wait costs a call that returns EAGAIN.
  *
  * What is real: the kernel's own calls, made through the runtime's FFI. Linux only. Generators are the language's own.
  *

@@ -237,7 +237,7 @@ function notes({ lines, tasks, cpu, end }: Recording, connections: Connection[],
   // A wait, with its figures; above ten a second, several of them in one line.
   const waits = new Map<string, number>();
   for (const { event, detail } of lines.filter(({ time }) => time < end)) {
-    const [, times] = /^(?:(\d+) more times|\d+ (?:ready|submitted)\b)/.exec(detail) ?? [, ""];
+    const [, times] = /^(?:(\d+) more times:|\d+ (?:ready|submitted)\b)/.exec(detail) ?? [, ""];
     if (times !== "") waits.set(event, (waits.get(event) ?? 0) + Number(times ?? 1));
   }
   for (const [event, times] of waits) found.push(`${event} found something ${times} times`);
