@@ -133,7 +133,6 @@ export function joinPreforked(
   if (process.ppid !== told.parent) process.exit();
   const board = sys.mapped(BOARD, 0, SEAT_SIZE * (1 + options.processes));
   self.counters = sys.part(board, 0, 8).ints;
-  const thread = new BlockingThread({ listener: 0, seat: seatOf(board, told.id), parent: told.parent }, options);
   log("ready", 0, `${(monotonic() - told.since).toFixed(1)} ms after its start; memory: ${memoryOf(process.pid)}`);
-  return thread;
+  return new BlockingThread({ listener: 0, seat: seatOf(board, told.id), parent: told.parent }, options);
 }
