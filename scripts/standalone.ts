@@ -90,10 +90,15 @@ function apart(text: string): [lesson: string, rest: string] {
   const rest = first.slice(0, at).trim(), end = second || first.slice(at).trimStart();
   const imports = [...head.matchAll(/^import [^;]*? from ".*";\n/gm)].map(([line]) => line);
   const [, header, top] = /^([^]*? \*\/\n)([^]*)/.exec(head.replace(/^import [^;]*? from ".*";\n/gm, ""))!;
-  const declared = [...rest.matchAll(/^(?:async )?(function|class|interface|type|const|let) (\w+)/gm)];
-  const as = declared.filter(([, , name]) => uses(top + end, name))
-    .sort(([, , a], [, , b]) => a.toLowerCase() < b.toLowerCase() ? -1 : 1)
-    .map(([, kind, name]) => /interface|type/.test(kind) ? `type ${name}` : name);
+  const declared = rest.split("\n").flatMap((line) => {
+    const [, kind = "", name = ""] = /^(?:async )?(function|class|interface|type|const|let) (\w+)/.exec(line) ?? [];
+    // Constants may share a line.
+    const names = kind === "const" && /^[A-Z]/.test(name) ? line.match(/[A-Z][A-Z\d_a-z]+(?= = )/g)! : [name];
+    return names.map((name) => /interface|type/.test(kind) ? `type ${name}` : name);
+  });
+  const bare = (name: string) => name.replace("type ", "");
+  const as = declared.filter((name) => name && uses(top + end, bare(name)))
+    .sort((a, b) => bare(a).toLowerCase() < bare(b).toLowerCase() ? -1 : 1);
   const path = relative(dirname(output || split), split).replaceAll("\\", "/");
   const own = listing("import", as, ` from "${path.startsWith(".") ? path : `./${path}`}"`);
   const about = `// SPDX-License-Identifier: MIT\n/** What ${name} stands on. */\n`;
@@ -103,9 +108,12 @@ function apart(text: string): [lesson: string, rest: string] {
   ];
 }
 
-/** Whether the code of a text, not its comments, has a name. */
+/** Whether the code of a text, not its comments and strings, has a name that is not declared within. */
 function uses(text: string, name: string): boolean {
-  return new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b(?!\`)`).test(text.replace(/\/\*\*[^]*?\*\/|\/\/ .*/g, ""));
+  const code = text.replace(/\/\*\*[^]*?\*\/|(?<!:)\/\/ .*|"[^"\n]*"/g, "")
+    .replace(/`[^`]*`/g, (all) => [...all.matchAll(/\$\{([^}]*)/g)].map(([, inner]) => inner).join(" "));
+  const isLocal = new RegExp(`^ +(const|let) ([^=]*, )?${name}\\b|[(,]\\s*${name}: `, "m");
+  return !isLocal.test(code) && new RegExp(`(?<!(?<!\\.\\.)\\.|[#\\w])${name}\\b`).test(code);
 }
 
 /** What a text uses of imports. */

@@ -3,8 +3,8 @@
  * A task per connection: every client has its own `async` function, and all of them share one thread.
  *
  * It reads like a thread per connection, goroutine style: recv, send, in a loop. Where a thread would block, a
- * task awaits, and the runtime's event loop runs another one meanwhile. A task costs a few kilobytes, so ten
- * thousand clients are no trouble.
+ * task awaits, and the runtime's event loop runs another one meanwhile: coroutines.ts does that by hand. A task costs
+ * a few kilobytes, so ten thousand clients are no trouble.
  *
  * The limit: one thread is one core. A task that computes (try `--work 2000`) holds up all the others, because
  * nothing interrupts it. pool.ts and reuseport.ts use more cores.

@@ -66,14 +66,17 @@ const why = {
 const excused: [titles: RegExp, why: string][] = [
   [/^(?!.*(threads|pool)\.ts).*: --messages 3/, "Only where threads are few does a copy have a limit of messages."],
   [
-    /^bun (?!.*(blocking|select|poll|epoll|uring|signals|reactors|processes)).*: out of descriptors/,
+    /^bun (?!.*(blocking|select|poll|epoll|uring|signals|reactors|processes|coroutines)).*: out of descriptors/,
     "Bun's accept spins.",
   ],
   [
-    /^deno (?=.*(select|poll|epoll|uring|signals|reactors|blocking|processes)).*: out of descriptors/,
+    /^deno (?=.*(select|poll|epoll|uring|signals|reactors|blocking|processes|coroutines)).*: out of descriptors/,
     "The loop gives Deno no turn in which it would set up its signals, as long as there are descriptors for that.",
   ],
-  [/(threads|reuseport)\.ts: out of descriptors/, "Threads need descriptors, too, and a copy doesn't count them."],
+  [
+    /(threads|reuseport|reactors)\.ts: out of descriptors/,
+    "Where there are several threads, a copy does not share out descriptors.",
+  ],
 ];
 
 /** How a model is named in the titles of tests. */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-/** A thread that dies costs its own client and no other, and another takes its place. */
+/** A thread that dies costs its own client and no other, and another takes its place, which has the same time. */
 
 import { assert, assertEquals } from "./assert.ts";
 import { check, Client, hasFFI, linux, runtimes, serve, temporaryFolder } from "./harness.ts";
-import { copy } from "./twins.ts";
+import { change, copy } from "./twins.ts";
 
 /** Of a message that begins with `!` a thread dies; in offload.ts, of any that is computed. */
 const mortal = {
@@ -11,6 +11,16 @@ const mortal = {
   from: "  const shown = ",
   to: '  if (self.name !== "main" && (event === "work" || (details[1] as Uint8Array)?.[0] === 33)) process.exit(7);\n' +
     "  const shown = ",
+};
+
+/** Once there is a client, the clock of the system is an hour ahead: for who reads it, and for threads that start then. */
+const clock = {
+  file: "shim/runtime.ts",
+  from: "/** For a thread that the calling one starts. */",
+  to: "const ahead = () => self.counters[0] > 0 ? 3_600_000 : 0, date = Date.now;\n" +
+    "const timeOrigin = performance.timeOrigin + (isMainThread ? 0 : ahead());\n" +
+    "Date.now = () => date() + ahead();\n" +
+    'Object.defineProperty(performance, "timeOrigin", { value: timeOrigin });\n',
 };
 
 const one = ["--workers", "1"];
@@ -27,19 +37,27 @@ let folder = "";
 for (const runtime of runtimes) {
   for (const [script, args, systemCalls] of servers) {
     if (!linux || systemCalls && !hasFFI(runtime)) continue;
-    check(`${runtime.name} ${script}: a thread that dies costs its own client, and is replaced`, async () => {
-      if (!folder) copy(mortal, folder = temporaryFolder());
-      await serve(runtime, script, args, async (server) => {
-        for (let id = 1; id <= 3; id++) {
-          // In reuseport.ts the listening socket has died with the thread.
-          const client = await Client.served(server, server.port, "light");
-          client.send("!");
-          assert(await client.end() !== null, `#${id} is closed`);
-          await server.count(/ error (#\d )?thread \S+( has died)?: it ended with exit code 7$/, id);
+    check(
+      `${runtime.name} ${script}: a thread that dies costs its own client, and is replaced by one that has the same time`,
+      async () => {
+        if (!folder) {
+          copy(mortal, folder = temporaryFolder());
+          change(clock, folder);
         }
-        assertEquals(await server.stop(), 0);
-        assertEquals(server.errors, "");
-      }, { folder });
-    });
+        await serve(runtime, script, args, async (server) => {
+          for (let id = 1; id <= 3; id++) {
+            // In reuseport.ts the listening socket has died with the thread.
+            const client = await Client.served(server, server.port, "light");
+            client.send("!");
+            assert(await client.end() !== null, `#${id} is closed`);
+            await server.count(/ error (#\d )?thread \S+( has died)?: it ended with exit code 7$/, id);
+          }
+          assertEquals(await server.stop(), 0);
+          const late = server.lines(/^ *\d{7,}\.\d /);
+          assertEquals(late, [], "all threads have the time since the start, whatever the system's clock says");
+          assertEquals(server.errors, "");
+        }, { folder });
+      },
+    );
   }
 }

@@ -36,9 +36,12 @@ export const models: Model[] = [
   { script: "poll.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "epoll.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "epoll.ts", args: ["--edge"], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
+  { script: "coroutines.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls, work },
   { script: "uring.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "reactors.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls, work },
   { script: "signals.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "offload.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, work },
   { script: "processes.ts", args: [], clients: 16, idle: 12, churn: 100, systemCalls },
+  { script: "prefork.ts", args: [], clients: 3, idle: 2, churn: 1000, systemCalls },
+  { script: "prefork.ts", args: ["--pass"], clients: 3, idle: 2, churn: 1000, systemCalls },
 ];

@@ -79,17 +79,20 @@ testModel("pool.ts", (runtime: Runtime) => {
       }),
   );
 
-  check(`${title}: who stands in line, or would have, is not served any more when the server stops`, () =>
-    serve(runtime, "pool.ts", unlimited, async (server) => {
-      // More than may stand in line: the others have connected, and are not accepted.
-      const clients = [];
-      while (clients.length < 110) clients.push(await Client.connect(server.port));
-      await server.count(/ main wait #/, 100);
-      assertEquals(await server.stop(), 0);
-      const stop = server.output.findIndex((line) => / main stop /.test(line));
-      assertEquals(server.output.slice(stop).filter((line) => / (accept|serve) #/.test(line)), []);
-      for (const client of clients) client.close();
-    }));
+  check(
+    `${title}: who stands in line, or would have, is not served any more when the server stops`,
+    () =>
+      serve(runtime, "pool.ts", unlimited, async (server) => {
+        // More than may stand in line: the others have connected, and are not accepted.
+        const clients = [];
+        while (clients.length < 110) clients.push(await Client.connect(server.port));
+        await server.count(/ main wait #/, 100);
+        assertEquals(await server.stop(), 0);
+        const stop = server.output.findIndex((line) => / main stop /.test(line));
+        assertEquals(server.output.slice(stop).filter((line) => / (accept|serve) #/.test(line)), []);
+        for (const client of clients) client.close();
+      }),
+  );
 
   check(`${title}: the same three threads for 100 clients`, () =>
     serve(runtime, "pool.ts", [], async (server) => {

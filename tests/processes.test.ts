@@ -5,6 +5,7 @@ import { copyFileSync, readdirSync, readFileSync, readlinkSync, renameSync, rmdi
 import * as path from "node:path";
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { children } from "./children.ts";
 import { testModel } from "./contract.ts";
 import { check, Client, type Runtime, type Script, serve, sleep, Slow, temporaryFolder, until } from "./harness.ts";
 import { copy } from "./twins.ts";
@@ -19,19 +20,6 @@ function running(program: string): number {
       return false;
     }
   }).length;
-}
-
-/** The children of a server, as their states: see proc_pid_stat(5). `Z` is a zombie. */
-function children(server: Script): string[] {
-  return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
-    try {
-      const [state, parent] = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
-      return Number(parent) === server.pid ? [state] : [];
-    } catch {
-      // It has ended meanwhile.
-      return [];
-    }
-  });
 }
 
 /** A program that no signal ends but SIGKILL. */

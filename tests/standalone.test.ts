@@ -62,8 +62,11 @@ if (first) {
       assertMatch(text, /^\/\/ SPDX-License-Identifier: MIT\n\/\*\*/);
       assert(!/^export |from "\./m.test(text), `${file} needs other files`);
       assertEquals(foreign[runtime].exec(text)?.[0], undefined, `${runtime} ${file}`);
-      const gone = /\boptions\b|parseArgs|silen(t|ce)\b|\bidle\b|\bquiet\b|`--|scripts\/|shim\/|\btag:/;
+      const gone = /parseArgs|\bquiet\b|`--|scripts\/|shim\/|\btag:/;
       assertEquals(gone.exec(text)?.[0], undefined, `${runtime} ${file}`);
+      // In comments these are words.
+      const code = text.replace(/\/\*\*[^]*?\*\/|\/\/ .*/g, "");
+      assertEquals(/\boptions\b|silen(t|ce)\b|\bidle\b/.exec(code)?.[0], undefined, `${runtime} ${file}`);
       for (const line of text.split("\n")) assert(line.length <= 80, `${runtime} ${file}: ${line}`);
     }
   });

@@ -73,8 +73,8 @@ export const twins: Twin[] = [
   {
     name: "ignores how much of a send was taken",
     file: "shim/deno.ts",
-    from: "if (length < data.length) this.sendThen(data.subarray(length), sent, failed);\n      else sent();",
-    to: "sent();",
+    from: "      if (length < data.length) return void this.put(data.subarray(length));\n",
+    to: "",
     ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 67108864 bytes came/ },
   },
   {
@@ -109,9 +109,9 @@ export const twins: Twin[] = [
   },
   {
     name: "serves one message too many",
-    file: "tasks.ts",
-    from: "count < options.messages",
-    to: "count <= options.messages",
+    file: "shim/connections.ts",
+    from: "this.#exchanges < messages",
+    to: "this.#exchanges <= messages",
     ...{ model: "tasks.ts", runtime: "bun", caught: takesLeave, says: /null/ },
   },
   {
@@ -124,24 +124,24 @@ export const twins: Twin[] = [
   {
     name: "has no handler for errors: a reset ends the process",
     file: "shim/node.ts",
-    from: 'socket.on("error", (error) => this.abort(error));',
+    from: 'socket.on("error", (error) => this.fail(error));',
     to: "",
     ...{ model: "tasks.ts", runtime: "node", caught: reset, says: /ECONNREFUSED|ECONNRESET/ },
     also: [neverReads, reasons, silent, churn],
   },
   {
     name: "takes in without end what is never read",
-    file: "shim/stream.ts",
-    from: "else if (this.#arrived.push(data) === MOST) this.socket.pause();",
-    to: "else this.#arrived.push(data);",
+    file: "shim/socket.ts",
+    from: "if (this.#arrived.push(data) === MOST) this.pause();",
+    to: "this.#arrived.push(data);",
     ...{ model: "multiplex.ts", runtime: "node", caught: neverReads, says: /takes without end|MiB/ },
     also: [SIGTERM],
   },
   {
     name: "wakes nobody who waits to send when the client resets",
-    file: "shim/stream.ts",
-    from: "for (const waiting of [this.#receiver, this.#sender]) waiting?.failed(why);",
-    to: "this.#receiver?.failed(why);",
+    file: "shim/socket.ts",
+    from: "this.reason ??= why;\n    wakeReader(this);\n    wakeWriter(this);",
+    to: "this.reason ??= why;\n    wakeReader(this);",
     ...{ model: "tasks.ts", runtime: "bun", caught: neverReads, says: /never closed/ },
     also: [reset, silent, SIGTERM],
   },
@@ -186,8 +186,8 @@ export const twins: Twin[] = [
   {
     name: "counts the thread that accepts among those that serve",
     file: "pool.ts",
-    from: "for (let i = 0; i < options.workers; i++)",
-    to: "for (let i = 1; i < options.workers; i++)",
+    from: "while (started < options.workers)",
+    to: "while (started < options.workers - 1)",
     model: "pool.ts",
     runtime: "deno",
     caught: "three at once; two wait for a close, and how long is told",
@@ -256,16 +256,16 @@ export const twins: Twin[] = [
   {
     name: "keeps the thread of every eighth client that has left",
     file: "threads.ts",
-    from: "else serve(new CurrentThread().accept());",
-    to: "else {\n  const connection = new CurrentThread().accept();\n  serve(connection);\n" +
+    from: "else serve(accept());",
+    to: "else {\n  const connection = accept();\n  serve(connection);\n" +
       "  if (connection.id % 8 === 0) setInterval(() => {}, 1000);\n}",
     ...{ model: "threads.ts", runtime: "bun", caught: churn, says: /\d+ to \d+ (threads|descriptors)/ },
   },
   {
     name: "takes longer for a message when many clients are silent",
     file: "multiplex.ts",
-    from: "const found = await selector.wait();",
-    to: "const found = await selector.wait();\n" +
+    from: "const found = await selector.select();",
+    to: "const found = await selector.select();\n" +
       "    for (const end = performance.now() + (selector.size > 3900 ? 25 : 0); performance.now() < end;);",
     ...{ model: "multiplex.ts", runtime: "bun", caught: beside, says: /ms a message/ },
   },
@@ -273,42 +273,42 @@ export const twins: Twin[] = [
   // The log.
   {
     name: "writes to the log what a client has sent",
-    file: "shim/program.ts",
+    file: "shim/log.ts",
     from: "/[^\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]/gu",
     to: "/\\n/g",
     ...{ model: "tasks.ts", runtime: "deno", caught: forged, says: /\u202e/ },
   },
   {
     name: "logs what it has received after it has answered",
-    file: "tasks.ts",
-    from: 'log("recv", id, data.length, data);',
-    to: 'queueMicrotask(() => log("recv", id, data.length, data));',
+    file: "shim/connections.ts",
+    from: 'log("recv", this.id, data.length, data);',
+    to: 'setTimeout(() => log("recv", this.id, data.length, data), 0);',
     ...{ model: "tasks.ts", runtime: "node", caught: forged, says: /accept/ },
   },
   {
     name: "is not quiet",
-    file: "shim/program.ts",
-    from: "quiet = given.quiet === true;",
+    file: "shim/log.ts",
+    from: 'if (self.given.quiet && event !== "error") return;',
     to: "",
     ...{ model: "reactors.ts", runtime: "node", caught: ends, says: /quiet/ },
   },
   {
     name: "blocks where the reader of its log stalls",
-    file: "shim/program.ts",
+    file: "shim/log.ts",
     from: "fs.constants.O_WRONLY | fs.constants.O_NONBLOCK",
     to: "fs.constants.O_WRONLY",
     ...{ model: "epoll.ts", runtime: "node", caught: stalled, says: /bytes came/ },
   },
   {
     name: "goes on when the reader of its log has gone",
-    file: "shim/program.ts",
+    file: "shim/end.ts",
     from: 'else if (isMainThread) stop("");',
     to: "else if (isMainThread) return;",
     ...{ model: "multiplex.ts", runtime: "deno", caught: readerGone, says: /it goes on/ },
   },
   {
     name: "takes a log that can't be written for the end",
-    file: "shim/program.ts",
+    file: "shim/end.ts",
     from: "  if (!gone) complain(",
     to: "  if (!gone) throw error;\n  if (!gone) complain(",
     ...{ model: "tasks.ts", runtime: "bun", caught: unwritable, says: /does not serve|0 of 3 bytes came/ },
@@ -317,7 +317,7 @@ export const twins: Twin[] = [
   // How a connection ends, and the server.
   {
     name: "closes no silent connection",
-    file: "shim/program.ts",
+    file: "shim/connections.ts",
     from: "++connection.silence > idle",
     to: "++connection.silence > 20 * idle",
     ...{ model: "uring.ts", runtime: "deno", caught: reasons, says: /silent for 1 s|end/ },
@@ -332,7 +332,7 @@ export const twins: Twin[] = [
   },
   {
     name: "counts the time that it was stopped as the client's silence",
-    file: "shim/program.ts",
+    file: "shim/connections.ts",
     from: "if (lastCount - before > 1500) return;\n",
     to: "for (const one of open) one.silence += Math.floor((lastCount - before) / 1400);\n",
     ...{ model: "tasks.ts", runtime: "deno", caught: reasons, says: /0 of 12 bytes came|it was not the client/ },
@@ -340,7 +340,7 @@ export const twins: Twin[] = [
   {
     name: "counts the time that it computes as the client's silence",
     file: "shim/thread.ts",
-    from: "connection.excused = () => ![INBOX, OUTBOX].includes(this.#mailbox.get(ASLEEP));",
+    from: "connection.excused = () => ![INBOX, OUTBOX].includes(box.get(ASLEEP));",
     to: "",
     ...{ model: "pool.ts", runtime: "node", caught: computes, says: /0 of 5 bytes came/ },
   },
@@ -354,23 +354,22 @@ export const twins: Twin[] = [
   {
     name: "forgets that a client waits for a worker",
     file: "offload.ts",
-    from: "connection.silence = 0;",
-    to: "void connection;",
+    from: "connection.excused = () => computing > 0;",
+    to: "",
     ...{ model: "offload.ts", runtime: "bun", caught: computes, says: /0 of 5 bytes came/ },
   },
   {
     name: "has a timer for each silence, and takes a long one for a short one",
-    file: "shim/program.ts",
-    from: "setInterval(() => closeSilent(given.idle as number), 1000).unref();",
-    to: "setInterval(() => closeSilent(0), given.idle as number * 1000).unref();",
+    file: "shim/connections.ts",
+    from: "setInterval(() => closeSilent(idle), 1000).unref();",
+    to: "setInterval(() => closeSilent(0), idle * 1000).unref();",
     ...{ model: "tasks.ts", runtime: "node", caught: ends, says: /bytes came/ },
     also: [reasons, silent],
   },
   {
     name: "doesn't stop as long as there are connections",
-    file: "shim/program.ts",
-    from:
-      '  for (const connection of open) connection.abort(new Error("the server stops"));\n  for (let i = 0; i < 25 && ',
+    file: "shim/connections.ts",
+    from: '  for (const connection of open) connection.abort("the server stops");\n  for (let i = 0; i < 25 && ',
     to: "  for (;",
     ...{ model: "tasks.ts", runtime: "bun", caught: SIGINT, says: /does not end it/ },
     also: [SIGTERM, readerGone, stalled, exhausted],
@@ -387,21 +386,21 @@ export const twins: Twin[] = [
   // The command line.
   {
     name: "ignores an option that it doesn't know",
-    file: "shim/program.ts",
+    file: "shim/options.ts",
     from: "allowPositionals: operands,",
     to: "allowPositionals: operands,\n      strict: false,",
     ...{ model: "tasks.ts", runtime: "bun", caught: mistakes, says: /nonsense/ },
   },
   {
     name: "has help that is wider than a terminal",
-    file: "shim/program.ts",
+    file: "shim/options.ts",
     from: "{0,${78 - indent}}",
     to: "{0,${98 - indent}}",
     ...{ model: "offload.ts", runtime: "deno", caught: help, says: /columns/ },
   },
   {
     name: "fails with the exit code of success",
-    file: "shim/program.ts",
+    file: "shim/end.ts",
     from: "  process.exit(1);",
     to: "  process.exit(0);",
     ...{ model: "poll.ts", runtime: "node", caught: taken, says: /0,/ },
@@ -409,8 +408,8 @@ export const twins: Twin[] = [
   {
     name: "shares its port with whoever asks for it",
     file: "reuseport.ts",
-    from: "await listen(options)",
-    to: "await listen({ host: options.host, port: 0 })",
+    from: "await bind(options)",
+    to: "await bindReusePort(options)",
     ...{ model: "reuseport.ts", runtime: "node", caught: taken, says: /null/ },
   },
 ];
@@ -428,8 +427,13 @@ export function titleOf({ runtime, model }: Twin, what: string): string {
 }
 
 /** Copies the scripts with the change into `folder`. */
-export function copy({ file, from, to }: Change, folder: string): void {
+export function copy(what: Change, folder: string): void {
   cpSync(scripts, folder, { recursive: true });
+  change(what, folder);
+}
+
+/** Makes the change in a copy. */
+export function change({ file, from, to }: Change, folder: string): void {
   const changed = path.join(folder, file), parts = readFileSync(changed, "utf8").split(from);
   if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times: ${from}`);
   writeFileSync(changed, parts.join(to));

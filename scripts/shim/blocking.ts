@@ -4,6 +4,7 @@
  * ever, so each gives up after half a second, and is made again. A program in C needs nothing of this.
  */
 
+import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { parentPort } from "node:worker_threads";
 import { fail, LINGER, log, nextNumber, threadSettings } from "./program.ts";
@@ -30,20 +31,31 @@ export function isNothing(result: number): boolean {
   return result === -sys.EAGAIN || result === -sys.EINTR;
 }
 
+/**
+ * What a thread that serves one client at a time, or a process that does, shares with the one that has started it, by
+ * index: whether it is to go on; the descriptor of its client, or -1; the client's number, or 0; and how many clients it
+ * has had, -1 until it is ready for the first.
+ */
+export type Seat = Int32Array<ArrayBufferLike>;
+export const ORDER = 0, DESCRIPTOR = 1, CLIENT = 2, COUNT = 3, SEAT_SIZE = 16;
+/** Orders: serve no further client; the server stops. */
+export const LEAVE = 1, STOP = 2;
+
 /** What the threads of a server share. */
 export class BlockingServer {
   readonly listener: number;
-  /** Whether the server stops; then, for the main thread and each further one, the descriptor of its client, or -1. */
-  readonly #shared: Int32Array<ArrayBufferLike>;
+  /** Of the main thread, and each further one. */
+  readonly #seats: Seat[];
 
   constructor(listener: number, threads: number) {
     this.listener = listener;
-    this.#shared = new Int32Array(new SharedArrayBuffer(4 * (2 + threads))).fill(-1, 1);
+    this.#seats = Array.from({ length: 1 + threads }, () => new Int32Array(new SharedArrayBuffer(SEAT_SIZE)));
+    for (const seat of this.#seats) seat[DESCRIPTOR] = -1;
   }
 
   /** What thread `i` (0 is the main thread) needs to take part. */
   settings(i: number): Settings {
-    return { listener: this.listener, shared: this.#shared, place: 1 + i };
+    return { listener: this.listener, seat: this.#seats[i] };
   }
 
   /**
@@ -54,7 +66,7 @@ export class BlockingServer {
     for (let i = 1; i <= count; i++) {
       try {
         await keepWorker(script, () => ({ ...threadSettings(`t-${i}`), ...this.settings(i) }), () => () => {
-          const fd = Atomics.exchange(this.#shared, 1 + i, -1);
+          const fd = Atomics.exchange(this.#seats[i], DESCRIPTOR, -1);
           if (fd >= 0) sys.close(fd);
         });
       } catch (error) {
@@ -66,24 +78,25 @@ export class BlockingServer {
 
   /** Wakes all threads, and waits until they have closed their connections. Closing a socket would wake none. */
   async stop(): Promise<void> {
-    const clients = this.#shared.subarray(1);
-    Atomics.store(this.#shared, 0, 1);
-    for (const fd of [...clients, this.listener]) if (fd >= 0) sys.shutdown(fd, sys.SHUT_RDWR);
-    for (let i = 0; i < 25 && clients.some((fd) => fd >= 0); i++) await pause(20);
+    const clients = () => this.#seats.map((seat) => seat[DESCRIPTOR]).filter((fd) => fd >= 0);
+    for (const seat of this.#seats) Atomics.store(seat, ORDER, STOP);
+    for (const fd of [...clients(), this.listener]) sys.shutdown(fd, sys.SHUT_RDWR);
+    for (let i = 0; i < 25 && clients().length > 0; i++) await pause(20);
   }
 }
 
 interface Settings {
   listener: number;
-  shared: Int32Array<ArrayBufferLike>;
-  place: number;
+  seat: Seat;
+  /** In a process: the one that has started it. While that is stopped, as by Ctrl-Z, no client is silent. */
+  parent?: number;
 }
 
 /** A thread that serves one client at a time: makes its calls until something comes of them, and logs what that is. */
 export class BlockingThread {
   readonly listener: number;
-  #shared: Int32Array<ArrayBufferLike>;
-  #place: number;
+  #seat: Seat;
+  #parent?: number;
   #idle: number;
   #messages: number;
   /** The client: its number, the messages that are left to it, and why its connection ends. */
@@ -91,38 +104,59 @@ export class BlockingThread {
   #left = 0;
   #reason: unknown = "";
 
-  constructor({ listener, shared, place }: Settings, { idle, messages }: { idle: number; messages: number }) {
+  constructor({ listener, seat, parent }: Settings, { idle, messages }: { idle: number; messages: number }) {
     this.listener = listener;
-    this.#shared = shared;
-    this.#place = place;
+    this.#seat = seat;
+    this.#parent = parent;
     this.#idle = idle;
     this.#messages = messages;
+    Atomics.store(seat, COUNT, 0);
     if (parentPort) post(parentPort, "ready");
   }
 
-  get #stopping(): boolean {
-    return Atomics.load(this.#shared, 0) === 1;
+  get #order(): number {
+    return Atomics.load(this.#seat, ORDER);
   }
 
   /**
-   * Makes an accept4(2) call that fills in `peer`. Returns the descriptor, or -1 when the server stops. When there are
-   * no descriptors left, clients wait in the backlog.
+   * Makes an accept4(2) call that fills in `peer`. Returns the descriptor, or -1 when the thread is to leave, or the
+   * server stops. When there are no descriptors left, clients wait in the backlog.
    */
   async accept(peer: sys.SocketAddress, call: () => number): Promise<number> {
-    for (;; await pause(TIMEOUT)) {
+    for (; this.#order === 0; await pause(TIMEOUT)) {
       const fd = await this.#blocking("accept", call, Infinity);
-      if (this.#stopping && fd < 0) return -1;
-      if (fd < 0) {
-        log("error", 0, "accept:", sys.systemError(fd));
-        continue;
+      if (fd >= 0) {
+        this.#take(fd, nextNumber());
+        log("accept", this.#id, sys.addressText(peer));
+        return fd;
       }
-      Atomics.store(this.#shared, this.#place, fd);
-      this.#id = nextNumber();
-      this.#left = this.#messages;
-      this.#reason = "";
-      log("accept", this.#id, sys.addressText(peer));
-      return fd;
+      if (this.#order > 0) break;
+      log("error", 0, "accept:", sys.systemError(fd));
     }
+    return -1;
+  }
+
+  /**
+   * Makes a recvmsg(2) call that fills in `message`. Returns the descriptor that has come with it, or -1 when the thread
+   * is to leave: then the stream ends, behind what was passed before.
+   */
+  async receive(message: sys.Memory, call: () => number): Promise<number> {
+    let size;
+    do size = await this.#blocking("recvmsg", call, Infinity); while (isNothing(size));
+    if (size <= 0) return -1;
+    const { fd, number } = sys.passed(message);
+    this.#take(fd, number);
+    log("receive", number, "descriptor", fd);
+    return fd;
+  }
+
+  #take(fd: number, id: number): void {
+    Atomics.store(this.#seat, DESCRIPTOR, fd);
+    Atomics.store(this.#seat, CLIENT, id);
+    Atomics.add(this.#seat, COUNT, 1);
+    this.#id = id;
+    this.#left = this.#messages;
+    this.#reason = "";
   }
 
   /**
@@ -156,8 +190,8 @@ export class BlockingThread {
    * message the sending side is shut down first, and what still comes is dropped for a while.
    */
   async close(buffer: sys.Memory, call: () => number): Promise<void> {
-    const fd = this.#shared[this.#place], id = this.#id;
-    if (this.#left < 0 && !this.#stopping) {
+    const fd = this.#seat[DESCRIPTOR], stopping = this.#order === STOP;
+    if (this.#left < 0 && !stopping) {
       sys.shutdown(fd, sys.SHUT_WR);
       for (const end = performance.now() + LINGER; performance.now() < end;) {
         const size = sys.recv(fd, buffer, buffer.bytes.length, 0);
@@ -166,12 +200,17 @@ export class BlockingThread {
       }
     }
     this.#id = 0;
-    Atomics.store(this.#shared, this.#place, -1);
+    Atomics.store(this.#seat, DESCRIPTOR, -1);
     call();
-    log("close", id, this.#stopping ? "the server stops" : this.#reason);
+    // If there is none any more, the process that has started this one has said why its connection ends.
+    const id = Atomics.exchange(this.#seat, CLIENT, 0);
+    if (id > 0) log("close", id, this.#order === STOP ? "the server stops" : this.#reason);
   }
 
-  /** Makes a call until something comes of it, or the client has been silent for too long: then it is -EAGAIN. */
+  /**
+   * Makes a call until something comes of it, or the client has been silent for too long, or there is none and this
+   * thread is to leave: then it is -EAGAIN.
+   */
   async #blocking(name: string, call: () => number, patience = this.#idle * 1000): Promise<number> {
     const start = performance.now();
     for (let silence = 0, before = start, asleep = false;; before = performance.now()) {
@@ -179,16 +218,21 @@ export class BlockingThread {
       if (nothing) {
         const now = performance.now();
         // A call that took longer than its limit did so because the process was stopped.
-        silence += Math.min(now - before, TIMEOUT);
+        if (!isStopped(this.#parent)) silence += Math.min(now - before, TIMEOUT);
         if (!asleep && now - start > 0.9 * TIMEOUT) {
           asleep = true;
           log("sleep", this.#id, name, "for", (now - start).toFixed(1), "ms so far");
         }
       } else if (asleep) log("wake", this.#id, name, "after", (performance.now() - start).toFixed(1), "ms");
       if (nothing || sys.turnIsDue()) await sys.runtimeTurn();
-      if (nothing && silence < patience) continue;
+      if (nothing && silence < patience && (this.#id > 0 || this.#order === 0)) continue;
       if (result < 0) this.#reason = nothing ? `silent for ${this.#idle} s` : sys.systemError(result);
       return result;
     }
   }
+}
+
+/** Whether a process is stopped, as by Ctrl-Z; none is not. See proc_pid_stat(5). */
+export function isStopped(pid?: number): boolean {
+  return pid !== undefined && /\) T/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
 }

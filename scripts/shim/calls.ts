@@ -22,10 +22,11 @@ export const EINTR = 4,
 
 // ---------------------------------------------------------------- sockets
 
-export const AF_INET = 2, AF_INET6 = 10, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000, SOCK_CLOEXEC = 0o2000000;
+export const AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000, SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_RCVTIMEO = 20, SO_SNDTIMEO = 21;
 export const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11;
 export const SHUT_WR = 1, SHUT_RDWR = 2;
+export const SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 1 << 30;
 
 /** `(family, type, protocol)`: creates a socket and returns its descriptor. */
 export const socket = cFunction("socket", int, int, int);
@@ -59,6 +60,13 @@ export const setsockopt = cFunction("setsockopt", int, int, int, pointer, size);
 /** `(family, text, address)`: reads an address in numbers; returns 1, or 0 if it is none. See inet_pton(3). */
 export const inet_pton = cFunction("inet_pton", int, pointer, pointer);
 
+/** `(family, type, protocol, fds)`: creates two sockets that are connected, and fills in their descriptors. */
+export const socketpair = cFunction("socketpair", int, int, int, pointer);
+/** `(fd, message, flags)`: sends a `struct msghdr`, descriptors among it: see SCM_RIGHTS in unix(7). */
+export const sendmsg = cFunction("sendmsg", int, pointer, int);
+/** `(fd, message, flags)`: receives one, and fills it in; 0 is the end of the stream. */
+export const recvmsg = cFunction("recvmsg", int, pointer, int);
+
 // ---------------------------------------------------------------- select, poll, epoll
 
 /** What to wait for, and what has come: the same numbers for poll(2) and epoll(7). */
@@ -83,8 +91,8 @@ export const eventfd = cFunction("eventfd", int, int);
 
 // ---------------------------------------------------------------- signals
 
-/** Signals: the terminal is gone, a child has ended, "I/O possible", and the first of the real-time signals, which queue; see signal(7). */
-export const SIGHUP = 1, SIGCHLD = 17, SIGIO = 29, SIGRTMIN = 34;
+/** Signals: the terminal is gone, the end, a child has ended, "I/O possible", and the first of the real-time signals, which queue; see signal(7). */
+export const SIGHUP = 1, SIGKILL = 9, SIGCHLD = 17, SIGIO = 29, SIGRTMIN = 34;
 export const SIG_BLOCK = 0;
 /** What fcntl(2) is asked for, and flags of a descriptor. */
 export const F_SETFL = 4, F_SETSIG = 10, F_SETOWN_EX = 15, O_NONBLOCK = 0o4000, O_ASYNC = 0o20000;
@@ -111,6 +119,14 @@ export const sigtimedwait = cFunction("sigtimedwait", pointer, pointer, pointer)
 export const read = cFunction("read", int, pointer, size);
 /** `(fd, buffer, size)`: writes up to `size` bytes, and returns how many were taken. */
 export const write = cFunction("write", int, pointer, size);
+
+/** `(name, flags)`: creates a file in memory, which has no path, and returns its descriptor. */
+export const memfd_create = cFunction("memfd_create", pointer, size);
+/** `(fd, size)`: gives a file a size; what is new of it is 0. */
+export const ftruncate = cFunction("ftruncate", int, size);
+export const MFD_CLOEXEC = 1, PR_SET_PDEATHSIG = 1;
+/** `(operation, value)`: with PR_SET_PDEATHSIG, which signal this process gets when its parent has ended. */
+export const prctl = cFunction("prctl", int, size);
 
 export const CLOCK_MONOTONIC = 1;
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-/** A process that serves one client, its standard input and output, on behalf of another process. */
+/** A process that serves on behalf of another one: one client, its standard input and output, or see prefork.ts. */
 
 import { readFileSync } from "node:fs";
-import { isNothing } from "./blocking.ts";
+import { isNothing, isStopped } from "./blocking.ts";
 import { joinParent, LINGER, log, process } from "./program.ts";
 import * as sys from "./sys.ts";
 
 /** What a child finds in its environment. Times are milliseconds on the clock of `monotonic`. */
 export interface Told {
-  /** The number of its client, and when that was accepted. */
+  /** The number of its client, and when that was accepted; or its place among the children, and when it was started. */
   id: number;
-  accepted: number;
+  since: number;
   /** When the parent started, and its number. */
   origin: number;
   parent: number;
@@ -111,7 +111,7 @@ export class StandardConnection {
     }
     log("send", this.id, data.length);
     if (this.#count > 1) return;
-    const cost = (monotonic() - this.#told.accepted - this.#waited).toFixed(1);
+    const cost = (monotonic() - this.#told.since - this.#waited).toFixed(1);
     log("cost", this.id, `${cost} ms from accept to first reply; memory: ${memoryOf(process.pid)}`);
   }
 
@@ -138,8 +138,7 @@ export class StandardConnection {
       if (process.ppid !== this.#told.parent) process.exit();
       // A call that took longer than its limit did so because this process was stopped; nor is a client silent while
       // the server is stopped, as by Ctrl-Z.
-      const stopped = /\) T/.test(readFileSync(`/proc/${this.#told.parent}/stat`, "utf8"));
-      if (!stopped) silence += Math.min(performance.now() - before, TIMEOUT);
+      if (!isStopped(this.#told.parent)) silence += Math.min(performance.now() - before, TIMEOUT);
       if (silence < this.#idle * 1000) continue;
       this.#code = SILENT;
       return -sys.EAGAIN;

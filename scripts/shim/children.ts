@@ -18,14 +18,103 @@ const REST = 500;
 /** Taken at the start: the file may be replaced while the server runs. */
 const runtimePath = process.execPath;
 
-/** A process that serves a client. */
+/** A process that serves. */
 interface Child {
-  readonly id: number;
   readonly pid: number;
-  /** Can be read from once the process has ended; negative if the system gives none. */
-  readonly pidfd: number;
   /** Resolves when it is known how the process has ended. */
   readonly ended: Promise<void>;
+}
+
+/** The processes that serve, by number: those of processes.ts, one a client, and those of prefork.ts. */
+export abstract class ChildProcesses<Kind extends Child> {
+  /** The program that serves, and its arguments. */
+  readonly command: string[];
+  protected readonly isProgram: boolean;
+  protected readonly children = new Map<number, Kind>();
+  #settings: { cwd?: string };
+  #origin = monotonic() - performance.now();
+
+  /** Either the program `exec` serves, or, without one, `script`, a module's `import.meta.url`, as a child. */
+  constructor(script: string, exec = "") {
+    const program = exec.split(" ").filter(Boolean), path = fileURLToPath(script);
+    this.isProgram = program.length > 0;
+    const run = runtime === "deno" ? ["run", "-A"] : [];
+    this.command = this.isProgram ? program : [runtimePath, ...run, path, ...process.argv.slice(2)];
+    // The folder that the server was started in may be removed while it runs.
+    this.#settings = this.isProgram ? {} : { cwd: dirname(path) };
+    killWithParent(this);
+  }
+
+  get list(): Kind[] {
+    return [...this.children.values()];
+  }
+
+  /**
+   * Starts process `id` with the settings that `spawn` gets, a folder and an environment. Its process group is its own,
+   * so that a signal reaches what it has started in turn, and Ctrl-C at a terminal reaches the server alone. Returns its
+   * number, if it could be started; `ended` is called when it has ended, with the reason.
+   */
+  protected launch(
+    id: number,
+    spawn: (settings: object) => ChildProcess,
+    ended: (reason: unknown) => void,
+  ): Child | null {
+    const told: Told = { id, since: monotonic(), origin: this.#origin, parent: process.pid };
+    const env = this.isProgram ? undefined : { ...environment(), ECHO_CHILD: JSON.stringify(told) };
+    try {
+      const child = spawn({ ...this.#settings, ...env && { env }, detached: true }), { pid } = child;
+      const end = new Promise<unknown>((resolve) => {
+        child.once("error", (error) => resolve(this.#cannotStart(error)));
+        child.once("exit", (code, signal) => resolve(this.reasonOf(code, signal)));
+      }).then(ended);
+      return pid ? { pid, ended: end } : null;
+    } catch (error) {
+      ended(this.#cannotStart(error));
+      return null;
+    }
+  }
+
+  /** Sends a signal to all, and to what they have started. See kill(2). */
+  kill(signal: NodeJS.Signals): void {
+    for (const { pid } of this.list) {
+      try {
+        process.kill(-pid, signal);
+      } catch {
+        // It has just ended.
+      }
+    }
+  }
+
+  /** Asks all to end, and waits for that a while: what goes on is killed when this process ends. */
+  async stop(): Promise<void> {
+    for (const child of this.list) {
+      const id = this.takeClient(child);
+      if (id) log("close", id, "the server stops");
+    }
+    // A second Ctrl-C doesn't wait. A handler that is set at once might see the first one.
+    await pause(1);
+    for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
+    this.kill("SIGTERM");
+    for (let i = 0; i < 15 && this.children.size > 0; i++) await pause(20);
+  }
+
+  /** The client that a process serves, 0 for none: from here on this process logs the end of the connection. */
+  protected abstract takeClient(child: Kind): number;
+
+  #cannotStart(error: unknown): string {
+    return `cannot start ${this.command[0]}: ${explain(error)}`;
+  }
+
+  protected reasonOf(code: number | null, signal: string | null): unknown {
+    return code === null ? `its process was ended by ${signal}` : `its process ended with exit code ${code}`;
+  }
+}
+
+/** A process that serves a client. */
+interface ClientChild extends Child {
+  readonly id: number;
+  /** Can be read from once the process has ended; negative if the system gives none. */
+  readonly pidfd: number;
 }
 
 interface Options {
@@ -35,39 +124,26 @@ interface Options {
   "max-processes": number;
 }
 
-export class Children {
-  /** The program that serves, and its arguments. */
-  readonly command: string[];
+/** A process for each client. */
+export class Children extends ChildProcesses<ClientChild> {
   /** Milliseconds after which a call on a client's socket gives up, so that a silent client is noticed. */
   readonly timeLimit: number;
   #options: Options;
-  #isProgram: boolean;
-  #settings: { cwd?: string };
-  #children = new Map<number, Child>();
   #resting = 0;
   #told = false;
-  #origin = monotonic() - performance.now();
 
   /** Either the program that `options` name serves, or `script`, a module's `import.meta.url`, as a child. */
   constructor(script: string, options: Options) {
+    super(script, options.exec);
     this.#options = options;
-    const program = options.exec.split(" ").filter(Boolean), path = fileURLToPath(script);
-    this.#isProgram = program.length > 0;
-    const run = runtime === "deno" ? ["run", "-A"] : [];
-    this.command = this.#isProgram ? program : [runtimePath, ...run, path, ...process.argv.slice(2)];
-    this.timeLimit = this.#isProgram ? options.idle * 1000 : TIMEOUT;
-    // The folder that the server was started in may be removed while it runs.
-    this.#settings = this.#isProgram ? {} : { cwd: dirname(path) };
-    killWithParent(this);
-  }
-
-  get list(): Child[] {
-    return [...this.#children.values()];
+    this.timeLimit = this.isProgram ? options.idle * 1000 : TIMEOUT;
+    // Its terminal is gone. After nohup(1) it ignores that; Node has forgotten it by now.
+    if (!isIgnored(sys.SIGHUP)) process.once("SIGHUP", () => process.exit(129));
   }
 
   /** Whether there can be another process now. */
   get room(): boolean {
-    return this.#children.size < this.#options["max-processes"] && performance.now() >= this.#resting;
+    return this.children.size < this.#options["max-processes"] && performance.now() >= this.#resting;
   }
 
   /** Makes an accept4(2) call that fills in `peer`. Returns the number and the descriptor of the client, if any. */
@@ -87,26 +163,12 @@ export class Children {
     return null;
   }
 
-  /**
-   * Has client `id` served by the process that `spawn` starts with these settings, a folder and an environment. Its
-   * process group is its own, so that a signal reaches what it has started in turn, and Ctrl-C at a terminal reaches the
-   * server alone.
-   */
+  /** Has client `id` served by the process that `spawn` starts with these settings, a folder and an environment. */
   start(id: number, spawn: (settings: object) => ChildProcess): void {
-    const told: Told = { id, accepted: monotonic(), origin: this.#origin, parent: process.pid };
-    const env = this.#isProgram ? undefined : { ...environment(), ECHO_CHILD: JSON.stringify(told) };
-    try {
-      const child = spawn({ ...this.#settings, ...env && { env }, detached: true }), { pid } = child;
-      const ended = new Promise<unknown>((resolve) => {
-        child.once("error", (error) => resolve(this.#cannotStart(error)));
-        child.once("exit", (code, signal) => resolve(this.#reasonOf(code, signal)));
-      }).then((reason) => this.#finish(id, reason));
-      if (!pid) return;
-      log("start", id, `process ${pid}`);
-      this.#children.set(id, { id, pid, pidfd: sys.pidfd_open(pid), ended });
-    } catch (error) {
-      this.#finish(id, this.#cannotStart(error));
-    }
+    const child = this.launch(id, spawn, (reason) => this.#finish(id, reason));
+    if (!child) return;
+    log("start", id, `process ${child.pid}`);
+    this.children.set(id, { id, ...child, pidfd: sys.pidfd_open(child.pid) });
   }
 
   /** What each is that runs, such as `#1 process 4711 30.1 of 70.2 MB its own`. */
@@ -117,54 +179,32 @@ export class Children {
     });
   }
 
-  /** Sends a signal to all, and to what they have started. See kill(2). */
-  kill(signal: NodeJS.Signals): void {
-    for (const { pid } of this.list) {
-      try {
-        process.kill(-pid, signal);
-      } catch {
-        // It has just ended.
-      }
-    }
-  }
-
-  /** Asks all to end, and waits for that a while: what goes on is killed when this process ends. */
-  async stop(): Promise<void> {
-    for (const { id } of this.list) log("close", id, "the server stops");
-    // A second Ctrl-C doesn't wait. A handler that is set at once might see the first one.
-    await pause(1);
-    for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
-    this.kill("SIGTERM");
-    for (let i = 0; i < 15 && this.#children.size > 0; i++) await pause(20);
+  protected takeClient({ id }: ClientChild): number {
+    return id;
   }
 
   #finish(id: number, reason: unknown): void {
-    const { pidfd = -1 } = this.#children.get(id) ?? {};
+    const { pidfd = -1 } = this.children.get(id) ?? {};
     if (pidfd >= 0) sys.close(pidfd);
-    this.#children.delete(id);
+    this.children.delete(id);
     if (!stopping) log("close", id, reason);
   }
 
-  #cannotStart(error: unknown): string {
-    return `cannot start ${this.command[0]}: ${explain(error)}`;
-  }
-
-  #reasonOf(code: number | null, signal: string | null): unknown {
-    if (code === null) return `its process was ended by ${signal}`;
-    if (!this.#isProgram && code === 0) return "by the client";
-    if (!this.#isProgram && code === ENOUGH) return `after ${this.#options.messages} messages`;
-    if (!this.#isProgram && code === SILENT) return `silent for ${this.#options.idle} s`;
-    // The runtimes have lower ones for their own ends.
-    if (!this.#isProgram && code >= 32 && code < 128) return sys.systemError(-code);
-    return `its process ended with exit code ${code}`;
+  protected override reasonOf(code: number | null, signal: string | null): unknown {
+    if (code !== null && !this.isProgram) {
+      if (code === 0) return "by the client";
+      if (code === ENOUGH) return `after ${this.#options.messages} messages`;
+      if (code === SILENT) return `silent for ${this.#options.idle} s`;
+      // The runtimes have lower ones for their own ends.
+      if (code >= 32 && code < 128) return sys.systemError(-code);
+    }
+    return super.reasonOf(code, signal);
   }
 }
 
 /** However this process ends, unless it is killed, the children end with it. */
-function killWithParent(children: Children): void {
+function killWithParent(children: { kill(signal: NodeJS.Signals): void }): void {
   process.on("exit", () => children.kill("SIGKILL"));
-  // Its terminal is gone. After nohup(1) it ignores that; Node has forgotten it by now.
-  if (!isIgnored(sys.SIGHUP)) process.once("SIGHUP", () => process.exit(129));
   // A program that ignores it has this one ignore it, too: then the system doesn't keep how a child has ended.
   if (isIgnored(sys.SIGCHLD)) {
     sys.must(sys.sigaction(sys.SIGCHLD, sys.memory(SIGACTION_SIZE), sys.memory(SIGACTION_SIZE)));

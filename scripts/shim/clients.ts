@@ -23,6 +23,8 @@ export interface Client extends Closable {
   leaving: boolean;
   /** Whether there is nothing more to be had at present: the last call returned EAGAIN, or the connection is closed. */
   drained: boolean;
+  /** Whether it is closed. Its descriptor may be another client's by now. */
+  closed: boolean;
 }
 
 /** What the loop waits with. A descriptor is registered for READ; after `modify` it is waited for `events` alone. */
@@ -115,7 +117,7 @@ export class Clients {
   /** Makes a client of a connection's descriptor and number, and waits for what it sends. */
   add(fd: number, id: number): void {
     const client: Client = {
-      ...{ fd, id, unsent: null, exchanges: 0, silence: 0, leaving: false, drained: false },
+      ...{ fd, id, unsent: null, exchanges: 0, silence: 0, leaving: false, drained: false, closed: false },
       abort: (why) => this.close(client, why),
     };
     this.#clients[fd] = client;
@@ -132,13 +134,11 @@ export class Clients {
   send(client: Client, buffer: sys.Memory, size: number): void {
     const { fd, id } = client;
     client.drained = false;
-    if (client.leaving) return;
-    client.silence = 0;
-    log("recv", id, size, buffer.bytes);
+    if (!this.received(client, buffer, size)) return;
     burn(id, this.#options.work ?? 0, buffer.bytes);
     const sent = sys.send(fd, buffer, size, 0);
     if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
-    if (sent > 0) log("send", id, sent);
+    if (sent > 0) this.sent(client, sent);
     if (sent === size) return this.answered(client);
     this.#buffer = buffer;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
@@ -147,18 +147,31 @@ export class Clients {
 
   /** The client may have room for what is unsent. */
   flush(client: Client): void {
-    const { fd, id } = client, unsent = client.unsent!, buffer = this.#buffer!;
+    const { fd } = client, unsent = client.unsent!, buffer = this.#buffer!;
     buffer.bytes.set(unsent);
     const sent = sys.send(fd, buffer, unsent.length, 0);
     if (sent < 0) return this.ended(client, sent);
     client.drained = false;
-    client.silence = 0;
-    log("send", id, sent);
+    this.sent(client, sent);
     client.unsent = unsent.subarray(sent);
     if (client.unsent.length > 0) return;
     client.unsent = null;
     this.#selector.modify(fd, READ);
     this.answered(client);
+  }
+
+  /** A call has received. Says whether that is to be answered: when the server has shut down its side, it is dropped. */
+  received(client: Client, buffer: sys.Memory, size: number): boolean {
+    if (client.leaving) return false;
+    client.silence = 0;
+    log("recv", client.id, size, buffer.bytes);
+    return true;
+  }
+
+  /** A call has sent a reply, or a part of it. */
+  sent(client: Client, size: number): void {
+    client.silence = 0;
+    log("send", client.id, size);
   }
 
   /** A message has been sent back whole. After `--messages` of them the server takes leave. */
@@ -181,9 +194,8 @@ export class Clients {
   /** Closes a connection, because of the end of the stream (0), what a call has returned, or another reason. */
   close(client: Client, reason: unknown): void {
     const { fd, id } = client;
-    // Its descriptor may be another client's by now.
-    if (this.#clients[fd] !== client) return;
-    client.drained = true;
+    if (client.closed) return;
+    client.closed = client.drained = true;
     this.#selector.unregister(fd);
     sys.close(fd);
     this.#clients[fd] = undefined;

@@ -28,7 +28,8 @@ export async function startLoops(script: string, count: number): Promise<Loop[]>
     const name = `loop-${i}`, counts = new Int32Array(new SharedArrayBuffer(12));
     try {
       const loop = { ...threadSettings(name), epoll: sys.must(sys.epoll_create1(0)), stop, counts };
-      await keepWorker(script, () => loop, () => () => closeClients(loop));
+      // Settings of its own for each thread: the clock may have been set since.
+      await keepWorker(script, () => ({ ...loop, ...threadSettings(name) }), () => () => closeClients(loop));
       loops.push(loop);
     } catch (error) {
       fail(`cannot start ${name}`, error);

@@ -18,8 +18,11 @@ export interface ThreadSettings {
   origin: number;
   /** See work.ts; 0 if nothing is burnt. */
   burnRate: number;
-  /** Shared by all threads: how many connections there have been, and whether one deals with the log's failure. */
-  counters: Int32Array<SharedArrayBuffer>;
+  /**
+   * Shared by all threads, and by the processes of prefork.ts: how many connections there have been, and whether one
+   * deals with the log's failure.
+   */
+  counters: Int32Array<ArrayBufferLike>;
   /** The descriptor of the log. */
   output: number;
   /** What is counted of a loop, in memory that all threads see: see ACCEPTED, OPEN and MESSAGES. */

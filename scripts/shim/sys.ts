@@ -101,6 +101,11 @@ export function descriptorOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 2];
 }
 
+/** What has come for it: EPOLLIN, EPOLLOUT, and unasked EPOLLERR and EPOLLHUP. */
+export function eventsOf({ ints }: Memory, index: number): number {
+  return ints[index * EPOLL_EVENT_INTS];
+}
+
 /** The number that entry `index` has beside the descriptor. */
 export function numberOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 1];
@@ -123,6 +128,41 @@ export function backlogOf(fd: number): number {
   const result = sys.getsockopt(fd, sys.IPPROTO_TCP, sys.TCP_INFO, value, length);
   // The field is `tcpi_unacked`, which in a listening socket has this meaning.
   return result < 0 ? result : value.ints[6];
+}
+
+let message: Memory | undefined;
+
+/**
+ * A `struct msghdr` for sendmsg(2) and recvmsg(2), with a number as its data, and a descriptor as its control data. It
+ * is valid until the next one is asked for. See SCM_RIGHTS in unix(7), cmsg(3).
+ */
+export function descriptorMessage(number = 0, fd = -1): Memory {
+  // The header has 56 bytes, and addresses of what follows: a `struct iovec` (16), which has the address of the data
+  // (8), and a `struct cmsghdr` (16) with the descriptor (8).
+  const IOV = 56, DATA = 72, CONTROL = 80, { address, bytes, ints } = message ??= memory(104);
+  const longs = new BigUint64Array(bytes.buffer);
+  const point = (at: number, to: number, length: number) => longs.set([BigInt(address + to), BigInt(length)], at / 8);
+  point(16, IOV, 1);
+  point(IOV, DATA, 4);
+  point(32, CONTROL, 24);
+  ints[DATA / 4] = number;
+  // The length of the control message, of 64 bits; level and type; the descriptor.
+  ints.set([20, 0, sys.SOL_SOCKET, sys.SCM_RIGHTS, fd], CONTROL / 4);
+  return message;
+}
+
+/** What has come in such a message: the number, and the descriptor, which is this process's own. */
+export function passed({ ints }: Memory): { number: number; fd: number } {
+  return { number: ints[18], fd: ints[24] };
+}
+
+let fds: Memory | undefined;
+
+/** Two connected sockets; throws if there are none to be had. See socketpair(2). */
+export function socketPair(type: number): [number, number] {
+  fds ??= memory(8);
+  must(sys.socketpair(sys.AF_UNIX, type, 0, fds));
+  return [fds.ints[0], fds.ints[1]];
 }
 
 /** A `sigset_t`: 128 bytes, a bit for each signal, that of signal 1 first. See sigsetops(3). */

@@ -25,10 +25,22 @@ export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun
 
 /** The scripts that have copies. */
 const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport", "offload"]
-  .concat("nonblocking", "select", "poll", "epoll", "epoll_edge", "signals", "reactors");
+  .concat(
+    "nonblocking",
+    "select",
+    "poll",
+    "epoll",
+    "epoll_edge",
+    "signals",
+    "reactors",
+    "uring",
+    "blocking",
+    "processes",
+    "coroutines",
+  );
 
 /** Files of shim/ that copies take as they are, but for what copy/ has. */
-const shared = ["sys.ts", "calls.ts"];
+const shared = ["sys.ts", "calls.ts", "ring.ts", "computer.ts"];
 
 /** What a file declares at its top level, each with its comment, by name; what it imports; and what it passes on. */
 interface Source {
@@ -87,11 +99,41 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/\bedge \? ([^:]+) : \w+/, "$1"],
     [/else if \(edge\) (.*;\n).*\n/, "else $1"],
     [/register\(fd: number, events: number\)/, "register(fd: number)"],
-    [/modify\(fd.*\{\n.*\n/, "modify(): void {\n"],
+    [/modify\(fd.*\{\n.*\n\}/, "modify(): void {}"],
     [/With `edge`: the clients/, "The clients"],
     [/With `edge` once/, "Once"],
   ],
-  offload: [[/\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g, ""]],
+  offload: [[/^type Bytes = .*\n\n/m, ""], [
+    /\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g,
+    "",
+  ]],
+  blocking: [
+    [/ *heartbeat\("backlog"[^]*?\}\);\n/, ""],
+    [/ *if \(fd < 0\) return;\n/, ""],
+    [/\bawait (?=thread\.)/g, ""],
+    [/server\.settings\(0\)/, "server.settings()"],
+    [/(new BlockingServer\(listener), .*?\)/, "$1)"],
+  ],
+  processes: [
+    [/(import\.meta\.url, options)\)/, '$1["max-processes"])'],
+    [/const log = .*;/, "const log = 1;"],
+    [/ *\/\/ Its standard error is the log: .*\n/, "  // Its standard error is this one's output.\n"],
+  ],
+  uring: [
+    [/.*\nconst silent = .*;\n/, ""],
+    [/, silent\)/, ")"],
+    [/^ *\/\/ Not everything was sent\. The receive.*\n.*\n/m, ""],
+    [/^ *\/\/ The server has shut down.*\n.*\n/m, ""],
+    [/if \(count === 0 \|\| .*\n/, ""],
+    [/^ *\/\/ Signals and timers.*\n/m, ""],
+  ],
+  "ring.ts": [
+    [/, silent: boolean/, ""],
+    [/ *const flags = silent.*\n/, ""],
+    [/flags << 8/, "IOSQE_IO_LINK << 8"],
+    [/ *\* With `silent`.*\n/, ""],
+  ],
+  coroutines: [[/return clients\.answered\(client\)/, "return"], [/^heartbeat\(.*\n/m, ""]],
   reactors: [
     [/, stop, counts/, ", counts"],
     [/^ *\/\/ Without clients.*\n/m, ""],
@@ -107,7 +149,8 @@ const gone = [
   "edge",
   "fd === stop",
   "connection.excused",
-  "computer.job?.connection.abort",
+  "children.timeLimit",
+  "connection.abort",
 ];
 
 /** Makes one copy. `name` is that of the script, or of the script with an option: epoll_edge. */
@@ -122,12 +165,19 @@ export function copy(name: string, runtime: string): string {
     has(/drained/) && "drained",
     has(/\.cost\b/) && "cost",
     has(/unregister/) && "waits",
+    has(/joinIfChild/) && "child",
+    has(/turnIsDue/) && "due",
+    has(/client\.closed/) && "closed",
+    has(/\b(clients|acceptor)\.accept\(/) && "accepts",
+    has(/\bclients\.flush\(/) && "flushes",
+    runtime === "deno" ? "deno" : "plain",
     has(/\.exchanges/) && "exchanges",
     has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
   ];
   const endings = [
     (limited || script === "single") && "First",
     has(/isMainThread/) && "InThread",
+    has(/joinIfChild/) && "InChild",
     has(/acceptor/) && "Giving",
   ].filter(Boolean);
   /** Whether several threads accept, so that they count together. */
@@ -136,14 +186,15 @@ export function copy(name: string, runtime: string): string {
 
   /** The hand-written file for what is imported from shim/, with what copies take from there. */
   function load(from: string): Source {
-    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", "ffi");
+    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", "ffi")
+      .replace(/^(runtime|end|log|waits|connections)\.ts/, "program.ts");
     if (files.has(name)) return files.get(name)!;
     const file: Source = { blocks: new Map(), imports: new Map(), exports: [] };
     files.set(name, file);
     const parts = [path.join(scripts, "shim", name), path.join(tools, "copy", name)];
     if (!shared.includes(name)) parts.shift();
     if (name === "ffi.ts") parts.unshift(path.join(tools, "copy", `ffi_${runtime}.ts`));
-    for (const part of parts.filter((part) => existsSync(part))) parse(adapt(readFileSync(part, "utf8")), file);
+    for (const part of parts.filter((part) => existsSync(part))) parse(adapt(readFileSync(part, "utf8"), name), file);
     return file;
   }
 
@@ -154,7 +205,8 @@ export function copy(name: string, runtime: string): string {
   }
 
   /** What stands in the place of other text, whichever file it is in. */
-  function adapt(text: string): string {
+  function adapt(text: string, from = ""): string {
+    for (const [pattern, by] of [...simpler[""], ...simpler[from] ?? []]) text = text.replace(pattern, by);
     if (!tags.includes("exchanges")) text = text.replace(", exchanges: 0", "");
     if (shares) text = text.replace("++connections", "nextNumber()");
     // Other scripts are not there.
@@ -172,7 +224,7 @@ export function copy(name: string, runtime: string): string {
     text = text.replace(/\boptions(, )(?=listener|-1)|, options(?=\))|(?<=new \w+\()options(?=\))/g, "");
     text = text.replace(/(?<=\()options\b(?=[,)])/g, "HOST, PORT");
     text = text.replace(/\boptions\.(\w+)|\boptions\["(.*?)"\]/g, (_, a, b) => constant(a ?? b));
-    if (endings.includes("InThread")) return text;
+    if (endings.includes("InThread") || endings.includes("InChild")) return text;
     // Where there is one thread, it needn't say who it is.
     return text.replace(/\blog\("(\w+)", ([\w.]+)(.*)\);/g, (_, event, id, rest) => {
       const what = id === "0" ? `"${event}"` : `\`${event} #\${${id}}\``;
@@ -184,7 +236,6 @@ export function copy(name: string, runtime: string): string {
   const imports: Source["imports"] = new Map(), [given] = /^const options = [^]*?^\);/m.exec(source)!;
   let lesson = importsIn(source, imports).replace(/^[^]*? \*\/\n/, "").replace(/^const options = [^]*?^\);\n/m, "");
   for (const [pattern, by] of simpler[name] ?? []) lesson = lesson.replace(pattern, by);
-  for (const [pattern, by] of simpler[""]) lesson = lesson.replace(pattern, by);
   lesson = adapt(lesson);
   if (!has(/isLight/)) lesson = without(lesson, "burn");
   for (const word of name === "epoll" ? [...gone, "undrained"] : gone) lesson = without(lesson, word);
@@ -205,15 +256,19 @@ export function copy(name: string, runtime: string): string {
       lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
     }
   }
-  lesson = lesson.replaceAll("await sys.openListener", "sys.openListener");
+  for (const [, name] of lesson.matchAll(/\bawait sys\.(\w+)/g)) {
+    if (/^function/m.test(find(name, load("./sys.ts"))?.blocks.get(name) ?? "")) {
+      lesson = lesson.replaceAll(`await sys.${name}(`, `sys.${name}(`);
+    }
+  }
 
   // A function that awaits nothing any more is none that can be awaited.
   lesson = lesson.replace(
-    /^async function (\w+)\((.*)\): Promise<void> (\{\n[^]*?^\}\n)/gm,
-    (all, name, values, body) => {
+    /^async function (\w+)\((.*)\): Promise<(\w+)> (\{\n[^]*?^\}\n)/gm,
+    (all, name, values, type, body) => {
       if (/\bawait /.test(codeOf(body))) return all;
       settled.push(name);
-      return `function ${name}(${values}): void ${body}`;
+      return `function ${name}(${values}): ${type} ${body}`;
     },
   );
   for (const name of settled) lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
@@ -224,8 +279,8 @@ export function copy(name: string, runtime: string): string {
     const file = find(wanted, from), block = file?.blocks.get(wanted);
     if (!file || !block) throw new Error(`${script}: there is no ${wanted} in copy/`);
     const [, row] = /^const \w+ = (cFunction\([^]*?\));/m.exec(block) ?? [];
-    if (row) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
-    if (row) return add("cFunction", load("ffi.ts"));
+    if (row && file.blocks === load("calls.ts").blocks) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
+    if (calls.has(wanted)) return add("cFunction", load("ffi.ts"));
     if (taken.has(wanted)) return;
     taken.set(wanted, block);
     take(codeOf(block), file);
@@ -263,7 +318,8 @@ export function copy(name: string, runtime: string): string {
   const line = `// ${"-".repeat(40)}`, rest = [`${line} what it stands on`, ...pieces];
   let body = (needs ? [...rest, `${line} the server`, lesson] : [lesson.slice(0, at), ...rest, end]).join("\n\n");
   body = body.replace(/\bsys\.(\w+)/g, (all, name) => calls.has(name) ? all : name);
-  body = body.replace(/^(const [A-Z_\d]+ = .*;\n)\n(?=const [A-Z_\d]+ = .*;\n)/gm, "$1");
+  if (calls.has("syscall")) body = body.replace(/(?<![.\w"])syscall\(/g, "sys.syscall(");
+  body = packed(body);
   const code = codeOf(body), constants = [["host", '"127.0.0.1"'], ["port", "9999"]];
   if (limited) constants.push(["messages", "3"]);
   if (has(/isLight/)) constants.push(["work", "0"]);
@@ -271,6 +327,19 @@ export function copy(name: string, runtime: string): string {
   const used = constants.map(([name, value]) => [constant(name), value]).filter(([name]) => uses(code, name));
   const top = [header(source, name, runtime), importsOf(outside, code + used.map(([, value]) => value))];
   return [...top, used.map(([name, value]) => `const ${name} = ${value};`).join("\n"), body].join("\n\n") + "\n";
+}
+
+/** Puts constants that follow each other on as few lines as they fit. */
+function packed(text: string): string {
+  return text.replace(/(?:^const [A-Z_\d]+ = .*;\n\n?(?! *\/))+/gm, (all) => {
+    const lines: string[] = [];
+    for (const [, row] of all.matchAll(/^const (.*);$/gm)) {
+      if (lines.length > 0 && `const ${lines.at(-1)}, ${row};`.length <= 80) lines[lines.length - 1] += `, ${row}`;
+      else lines.push(row);
+    }
+    if (lines.length === 1 && all.split("\n").length === 2) return all;
+    return lines.map((line) => `const ${line};\n`).join("") + "\n";
+  });
 }
 
 function constant(option: string): string {
@@ -357,6 +426,8 @@ function wrap(text: string): string {
   const wrapped = (words: string, start: string) =>
     words.trim().split(/\s+/).join(" ").match(new RegExp(`\\S.{0,${79 - start.length}}(?=\\s|$)`, "g"))!
       .map((line) => `${start}${line}\n`).join("");
+  // A comment beside code goes above it.
+  text = text.replace(/^(?=.{81})( *)(\S.*;) (\/\/ .*)$/gm, "$1$3\n$1$2");
   return text.replace(/(?:^( *)\/\/ [^-].*\n)(?:\1\/\/ .*\n)*/gm, (lines, indent) => {
     return long(lines) ? wrapped(lines.replace(/^ *\/\//gm, ""), `${indent}// `) : lines;
   }).replace(/^( *)\/\*\*([^]*?)\*\/\n/gm, (lines, indent, words) => {

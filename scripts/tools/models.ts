@@ -22,6 +22,7 @@ export const models: Record<string, Model> = {
   epoll: {},
   signals: {},
   uring: {},
+  coroutines: { work: true },
   multiplex: { work: true },
   reuseport: { work: true },
   reactors: { work: true },

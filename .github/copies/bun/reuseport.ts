@@ -178,13 +178,18 @@ class Connection {
   #unread: Uint8Array[] = [];
   /** Why it ended. */
   #reason = "";
-  /** Has `recv` or `send` look again. */
-  wake = () => {};
+  #change = Promise.withResolvers<void>();
 
   constructor(socket: Bun.Socket<Connection>) {
     this.#socket = socket;
     const { remoteAddress, remotePort } = socket;
     log("accept", this.id, `${remoteAddress}:${remotePort}`);
+  }
+
+  /** Has `recv` and `send` look again. */
+  wake(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
   }
 
   arrived(data: Uint8Array): void {
@@ -200,7 +205,9 @@ class Connection {
 
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
-    while (this.#unread.length === 0 && !this.#reason) await this.#change();
+    while (this.#unread.length === 0 && !this.#reason) {
+      await this.#change.promise;
+    }
     if (this.#unread.length === 8) this.#socket.resume();
     const data = this.#unread.shift() ?? new Uint8Array(0);
     if (data.length > 0) log("recv", this.id, shown(data));
@@ -215,12 +222,8 @@ class Connection {
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;
       data = data.subarray(sent);
-      await this.#change();
+      await this.#change.promise;
     }
-  }
-
-  #change(): Promise<void> {
-    return new Promise((resolve) => this.wake = resolve);
   }
 
   /** Closes the connection. See close(2). */

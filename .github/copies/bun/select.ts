@@ -126,14 +126,8 @@ function memoryAt(address: number, size: number): Memory {
   };
 }
 
-const EAGAIN = 11;
-const AF_INET = 2;
-const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6;
-const TCP_NODELAY = 1;
+const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
 
 /** A `struct sockaddr_in`, with its length. See ip(7). */
 interface SocketAddress extends Memory {
@@ -152,12 +146,9 @@ function addressText({ bytes }: SocketAddress): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
-function openListener(host: string, port: number, type: number): number {
-  const fd = must(sys.socket(AF_INET, type, 0)), address = socketAddress();
+/** The address of an IPv4 host, and a port. */
+function resolveAddresses(host: string, port: number): SocketAddress[] {
+  const address = socketAddress();
   address.bytes.set([
     AF_INET,
     0,
@@ -165,6 +156,16 @@ function openListener(host: string, port: number, type: number): number {
     port,
     ...host.split(".").map(Number),
   ]);
+  return [address];
+}
+
+/**
+ * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
+ * Returns the descriptor.
+ */
+function openListener(host: string, port: number, type: number): number {
+  const fd = must(sys.socket(AF_INET, type, 0));
+  const [address] = resolveAddresses(host, port);
   // The port can be had again at once; and no reply waits for another to be
   // acknowledged.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
@@ -229,8 +230,7 @@ function setTimeval({ ints }: Memory, milliseconds: number): void {
   ints[2] = milliseconds % 1000 * 1000;
 }
 
-const READ = 1;
-const WRITE = 4;
+const READ = 1, WRITE = 4;
 
 /** System calls, with what they take: see section 2 of the manual. */
 const sys = {

@@ -127,22 +127,10 @@ function memoryAt(address: number, size: number): Memory {
   };
 }
 
-const EAGAIN = 11;
-const AF_INET = 2;
-const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6;
-const TCP_NODELAY = 1;
-const SIGIO = 29;
-const SIGRTMIN = 34;
-const SIG_BLOCK = 0;
-const F_SETFL = 4;
-const F_SETSIG = 10;
-const F_SETOWN_EX = 15;
-const O_NONBLOCK = 0o4000;
-const O_ASYNC = 0o20000;
+const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
+const SIGIO = 29, SIGRTMIN = 34, SIG_BLOCK = 0, F_SETFL = 4, F_SETSIG = 10;
+const F_SETOWN_EX = 15, O_NONBLOCK = 0o4000, O_ASYNC = 0o20000;
 
 /** A `struct sockaddr_in`, with its length. See ip(7). */
 interface SocketAddress extends Memory {
@@ -161,12 +149,9 @@ function addressText({ bytes }: SocketAddress): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
-function openListener(host: string, port: number, type: number): number {
-  const fd = must(sys.socket(AF_INET, type, 0)), address = socketAddress();
+/** The address of an IPv4 host, and a port. */
+function resolveAddresses(host: string, port: number): SocketAddress[] {
+  const address = socketAddress();
   address.bytes.set([
     AF_INET,
     0,
@@ -174,6 +159,16 @@ function openListener(host: string, port: number, type: number): number {
     port,
     ...host.split(".").map(Number),
   ]);
+  return [address];
+}
+
+/**
+ * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
+ * Returns the descriptor.
+ */
+function openListener(host: string, port: number, type: number): number {
+  const fd = must(sys.socket(AF_INET, type, 0));
+  const [address] = resolveAddresses(host, port);
   // The port can be had again at once; and no reply waits for another to be
   // acknowledged.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
@@ -274,8 +269,7 @@ function setOwner(fd: number, thread: number): number {
   return sys.fcntlPointer(fd, F_SETOWN_EX, owner);
 }
 
-const READ = 1;
-const WRITE = 4;
+const READ = 1, WRITE = 4;
 
 /** System calls, with what they take: see section 2 of the manual. */
 const sys = {
@@ -446,6 +440,7 @@ const SIZE = 65_536,
   timeout = timespec(500),
   atOnce = timespec(0);
 const SIGNAL = SIGRTMIN + 1, thread = sys.gettid(), info = siginfo();
+
 const signals = blockSignals(SIGNAL, SIGIO);
 /**
  * Descriptors for which no call has returned EAGAIN yet: there will be no other

@@ -142,17 +142,9 @@ function memoryAt(address: number, size: number): Memory {
   };
 }
 
-const EAGAIN = 11;
-const AF_INET = 2;
-const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6;
-const TCP_NODELAY = 1;
-const EPOLL_CTL_ADD = 1;
-const EPOLL_CTL_DEL = 2;
-const EPOLL_CTL_MOD = 3;
+const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
+const EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3;
 
 /** A `struct sockaddr_in`, with its length. See ip(7). */
 interface SocketAddress extends Memory {
@@ -171,12 +163,9 @@ function addressText({ bytes }: SocketAddress): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
-function openListener(host: string, port: number, type: number): number {
-  const fd = must(sys.socket(AF_INET, type, 0)), address = socketAddress();
+/** The address of an IPv4 host, and a port. */
+function resolveAddresses(host: string, port: number): SocketAddress[] {
+  const address = socketAddress();
   address.bytes.set([
     AF_INET,
     0,
@@ -184,6 +173,16 @@ function openListener(host: string, port: number, type: number): number {
     port,
     ...host.split(".").map(Number),
   ]);
+  return [address];
+}
+
+/**
+ * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
+ * Returns the descriptor.
+ */
+function openListener(host: string, port: number, type: number): number {
+  const fd = must(sys.socket(AF_INET, type, 0));
+  const [address] = resolveAddresses(host, port);
   // The port can be had again at once; and no reply waits for another to be
   // acknowledged.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
@@ -240,8 +239,23 @@ function numberOf({ ints }: Memory, index: number): number {
   return ints[(index + 1) * EPOLL_EVENT_INTS - 1];
 }
 
-const READ = 1;
-const WRITE = 4;
+const READ = 1, WRITE = 4;
+
+/** System calls, with what they take: see section 2 of the manual. */
+const sys = {
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  send: cFunction("send", "int", "pointer", "size", "int"),
+  close: cFunction("close", "int"),
+  epoll_create1: cFunction("epoll_create1", "int"),
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+  epoll_ctl: cFunction("epoll_ctl", "int", "int", "int", "pointer"),
+  epoll_wait: cFunction("epoll_wait", "int", "pointer", "int", "int"),
+  recv: cFunction("recv", "int", "pointer", "size", "int"),
+};
 
 /** What the loop must remember of a client between two events. */
 interface Client {
@@ -249,7 +263,6 @@ interface Client {
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
   unsent: Uint8Array | null;
-  exchanges: number;
 }
 
 /** What the loop waits with. */
@@ -302,7 +315,7 @@ class Clients {
 
   /** Makes a client of a descriptor and a number. */
   add(fd: number, id: number): void {
-    this.#clients.set(fd, { fd, id, unsent: null, exchanges: 0 });
+    this.#clients.set(fd, { fd, id, unsent: null });
     this.#selector.register(fd, READ);
   }
 
@@ -312,7 +325,6 @@ class Clients {
     const sent = sys.send(client.fd, buffer, size, 0);
     if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
     if (sent > 0) log("send", client.id, sent);
-    if (sent === size) client.exchanges++;
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
     this.#selector.modify(client.fd, WRITE);
@@ -326,7 +338,6 @@ class Clients {
     if (sent < 0) return this.ended(client, sent);
     log("send", client.id, sent);
     client.unsent = sent < unsent.length ? unsent.subarray(sent) : null;
-    if (!client.unsent) client.exchanges++;
     if (!client.unsent) this.#selector.modify(client.fd, READ);
   }
 
@@ -347,26 +358,6 @@ class Clients {
     this.#accepts = true;
   }
 }
-
-const GIVEN = 0;
-const OPEN = 1;
-const MESSAGES = 2;
-
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  accept4: cFunction("accept4", "int", "filled", "int"),
-  send: cFunction("send", "int", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
-  epoll_create1: cFunction("epoll_create1", "int"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  epoll_ctl: cFunction("epoll_ctl", "int", "int", "int", "pointer"),
-  epoll_wait: cFunction("epoll_wait", "int", "pointer", "int", "int"),
-  recv: cFunction("recv", "int", "pointer", "size", "int"),
-};
 
 /** What a loop's thread finds in its workerData. */
 interface Loop {
@@ -474,15 +465,11 @@ async function main(): Promise<void> {
 }
 
 function describe({ name, counts }: Loop): string {
-  return `${name} given ${counts[GIVEN]}, open ${counts[OPEN]}, messages ${
-    counts[MESSAGES]
-  }`;
 }
 
 /** The loop that gets client number `id`. */
 function choose(loops: Loop[], id: number): Loop {
   if (SPREAD === "round") return loops[(id - 1) % loops.length];
-  const open = ({ counts }: Loop) => Atomics.load(counts, OPEN);
   return loops.reduce((fewest, loop) =>
     open(loop) < open(fewest) ? loop : fewest
   );
@@ -494,8 +481,6 @@ function choose(loops: Loop[], id: number): Loop {
  */
 function give({ name, epoll, counts }: Loop, fd: number, id: number): void {
   log("give", id, name);
-  Atomics.add(counts, GIVEN, 1);
-  Atomics.add(counts, OPEN, 1);
   must(sys.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, epollEvent(WRITE, fd, id)));
 }
 
@@ -506,8 +491,6 @@ function loop(): void {
   post(parentPort!, "waits");
 
   for (;;) {
-    const count = sys.epoll_wait(epoll, found, EVENTS, TIMEOUT),
-      registered = Atomics.load(counts, OPEN);
     if (count > 0 && registered > 0) {
       logWait("epoll_wait", {
         ready: count,
@@ -540,19 +523,14 @@ function loop(): void {
 
   function unregister(fd: number): void {
     sys.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
-    Atomics.sub(counts, OPEN, 1);
   }
 
   /** A client is ready, or was: readiness is a hint. */
   function handle(client: Client): void {
-    const { exchanges } = client;
-    if (client.unsent) clients.flush(client);
-    else {
-      const size = sys.recv(client.fd, buffer, SIZE, 0);
-      if (size > 0) clients.send(client, buffer, size);
-      else clients.ended(client, size);
-    }
-    counts[MESSAGES] += client.exchanges - exchanges;
+    if (client.unsent) return clients.flush(client);
+    const size = sys.recv(client.fd, buffer, SIZE, 0);
+    if (size > 0) clients.send(client, buffer, size);
+    else clients.ended(client, size);
   }
 }
 

@@ -16,8 +16,7 @@ const PORT = 9999;
 
 // ---------------------------------------- what it stands on
 
-const READ = 1;
-const WRITE = 4;
+const READ = 1, WRITE = 4;
 
 /** What can be waited for. */
 interface Source {

@@ -30,6 +30,100 @@ const QUEUE = 16;
 
 // ---------------------------------------- what it stands on
 
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A thread, as the one that gives it work sees it. */
+class Computer {
+  readonly name: string;
+  #worker: Worker;
+  /** The connection that it computes for; 0 if it is free. */
+  #id = 0;
+  #done = (_: Bytes | null) => {};
+
+  constructor(worker: Worker, name: string) {
+    this.#worker = worker;
+    this.name = name;
+    onPost(
+      worker,
+      (buffer: ArrayBuffer) => this.#finish(new Uint8Array(buffer)),
+    );
+  }
+
+  get isFree(): boolean {
+    return this.#id === 0;
+  }
+
+  /** What it does, such as `w-1 computing for #3`. */
+  get doing(): string {
+    return this.isFree
+      ? `${this.name} free`
+      : `${this.name} computing for #${this.#id}`;
+  }
+
+  /**
+   * Has bytes of a connection computed: they are handed over, not copied.
+   * `null` if the thread has died of it.
+   */
+  compute(id: number, data: Bytes): Promise<Bytes | null> {
+    this.#id = id;
+    // The buffer: of an array a runtime may look at every element.
+    post(this.#worker, { id, buffer: data.buffer }, [data.buffer]);
+    return new Promise((resolve) => this.#done = resolve);
+  }
+
+  /** Its thread has died. */
+  died(): void {
+    this.#finish(null);
+  }
+
+  #finish(result: Bytes | null): void {
+    this.#id = 0;
+    this.#done(result);
+  }
+}
+
+/**
+ * Starts so many threads that run `script` (a module's `import.meta.url`).
+ * `changed` is called when one that has died has been replaced. Ends the
+ * process if there are no threads to be had.
+ */
+async function startComputers(
+  script: string,
+  count: number,
+  changed: () => void,
+): Promise<Set<Computer>> {
+  const computers = new Set<Computer>();
+  let started = 0;
+  while (started < count) {
+    await keepWorker(
+      script,
+      () => threadSettings(`w-${++started}`),
+      (worker, { name }) => {
+        const computer = new Computer(worker, name);
+        computers.add(computer);
+        changed();
+        return () => {
+          computers.delete(computer);
+          computer.died();
+        };
+      },
+    );
+  }
+  return computers;
+}
+
+/**
+ * In such a thread: computes what it is given with `compute`, which changes the
+ * bytes or leaves them.
+ */
+function computeForOthers(compute: (id: number, data: Bytes) => void): void {
+  onPost(parentPort!, ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
+    compute(id, new Uint8Array(buffer));
+    post(parentPort!, buffer, [buffer]);
+  });
+  post(parentPort!, "ready");
+}
+
 let connections = 0;
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
@@ -249,43 +343,37 @@ function threadSettings(name: string): ThreadSettings {
 /** A message on its way to a worker and back. */
 interface Job {
   readonly connection: Connection;
-  readonly data: Uint8Array<ArrayBuffer>;
+  readonly data: Bytes;
   /** Resolves when it has room in the queue. */
   readonly room: PromiseWithResolvers<void>;
   /**
-   * Resolves when a worker has computed the reply: to nothing if no one waits
-   * for that any more.
+   * Resolves when a worker has computed the reply: to `null` if there is none,
+   * or no one waits for it any more.
    */
-  readonly reply: PromiseWithResolvers<Uint8Array | void>;
+  readonly reply: PromiseWithResolvers<Bytes | null>;
 }
 
 /**
- * A thread, as the loop sees it, with what it computes; `null` if it is free.
+ * The threads, and the jobs that they have not taken yet. Those that have no
+ * room stand behind, one for a client.
  */
-interface Computer {
-  readonly name: string;
-  readonly worker: Worker;
-  job: Job | null;
-}
-
-const computers = new Set<Computer>();
-/**
- * The jobs that no worker has taken yet. Those that have no room in the queue
- * stand behind it, one for a client.
- */
-let queue: Job[] = [], started = 0;
+let computers = new Set<Computer>(), queue: Job[] = [];
+/** What the threads compute. */
+const running = new Set<Job>();
 
 /** The main thread: the loop. It never computes. */
 async function main(): Promise<void> {
-  while (started < WORKERS) {
-    await start();
-  }
+  computers = await startComputers(import.meta.url, WORKERS, handOut);
   // create, bind, listen
   const server = await listen(HOST, PORT);
   heartbeat(
     "workers",
     3,
-    () => [`${list([...computers].map(doing))}; ${queue.length} in line`],
+    () => [
+      `${
+        list([...computers].map(({ doing }) => doing))
+      }; ${queue.length} in line`,
+    ],
   );
   // Not awaited: each call starts a task, and the loop goes back to accept.
   for (;;) serve(await server.accept());
@@ -313,7 +401,7 @@ async function serve(connection: Connection): Promise<void> {
 /** Sends a reply once it is there, and the one before is sent. */
 async function send(
   connection: Connection,
-  reply: Promise<Uint8Array | void>,
+  reply: Promise<Bytes | null>,
   before: Promise<void>,
 ): Promise<void> {
   const [data] = await Promise.all([reply, before]);
@@ -324,7 +412,7 @@ async function send(
  * Has a message computed by a worker, unless it is light: then the reply is
  * there at once.
  */
-function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
+function compute(connection: Connection, data: Bytes): Job {
   const job: Job = {
     connection,
     data,
@@ -337,7 +425,7 @@ function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
     return job;
   }
   queue.push(job);
-  const why = [...computers].some((computer) => !computer.job)
+  const why = [...computers].some(({ isFree }) => isFree)
     ? ""
     : "no worker is free";
   const full = queue.length > QUEUE
@@ -354,71 +442,30 @@ function compute(connection: Connection, data: Uint8Array<ArrayBuffer>): Job {
  */
 function handOut(): void {
   for (const computer of computers) {
-    if (computer.job || queue.length === 0) continue;
-    const job = computer.job = queue.shift()!,
-      { connection: { id }, data } = job;
-    log("offload", id, computer.name, ...waited(job, queue.length));
-    // The buffer, which is moved: of an array a runtime may look at every
-    // element.
-    post(computer.worker, { id, buffer: data.buffer }, [data.buffer]);
-    job.room.resolve();
+    if (!computer.isFree || queue.length === 0) continue;
+    const job = queue.shift()!, { connection, data, room, reply } = job;
+    log("offload", connection.id, computer.name, ...waited(job, queue.length));
+    room.resolve();
+    running.add(job);
+    computer.compute(connection.id, data).then((computed) => {
+      running.delete(job);
+      reply.resolve(computed);
+      handOut();
+    });
   }
-  for (const job of queue.slice(0, QUEUE)) job.room.resolve();
+  for (const { room } of queue.slice(0, QUEUE)) room.resolve();
 }
 
 /** No one waits for the replies of these jobs any more. */
 function drop(which: (job: Job) => boolean): void {
-  for (
-    const job of [
-      ...queue,
-      ...[...computers].flatMap(({ job }) => job ?? []),
-    ].filter(which)
-  ) {
-    job.room.resolve();
-    job.reply.resolve();
+  for (const { room, reply } of [...queue, ...running].filter(which)) {
+    room.resolve();
+    reply.resolve(null);
   }
   queue = queue.filter((job) => !which(job));
   handOut();
 }
 
-/**
- * Starts a worker, and waits until it runs. When it dies there will be another
- * in its place.
- */
-function start(): Promise<void> {
-  return keepWorker(
-    import.meta.url,
-    () => threadSettings(`w-${++started}`),
-    (worker, { name }) => {
-      const computer: Computer = { name, worker, job: null };
-      computers.add(computer);
-      onPost(worker, (buffer: ArrayBuffer) => {
-        computer.job?.reply.resolve(new Uint8Array(buffer));
-        computer.job = null;
-        handOut();
-      });
-      handOut();
-      return () => {
-        computers.delete(computer);
-        computer.job?.reply.resolve();
-      };
-    },
-  );
-}
-
-function doing({ name, job }: Computer): string {
-  return job ? `${name} computing for #${job.connection.id}` : `${name} free`;
-}
-
-/** The thread: computes one message after the other. */
-function worker(): void {
-  onPost(parentPort!, ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
-    burn(id, WORK, new Uint8Array(buffer));
-    post(parentPort!, buffer, [buffer]);
-  });
-  post(parentPort!, "ready");
-}
-
 // Each thread runs this same file.
 if (isMainThread) await main();
-else worker();
+else computeForOthers((id, data) => burn(id, WORK, data));

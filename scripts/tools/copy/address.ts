@@ -21,13 +21,31 @@ export function addressText({ bytes }: SocketAddress): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
+/** The address of an IPv4 host, and a port. */
+export function resolveAddresses(host: string, port: number): SocketAddress[] {
+  const address = socketAddress();
+  address.bytes.set([sys.AF_INET, 0, port >> 8, port, ...host.split(".").map(Number)]);
+  return [address];
+}
+
+/** The family of an address. */
+export function familyOf({ bytes }: SocketAddress): number {
+  return bytes[0];
+}
+
+/** The port of an address. */
+export function portOf({ bytes }: SocketAddress): number {
+  return bytes[2] << 8 | bytes[3];
+}
+
 /**
  * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
  * Returns the descriptor.
  */
 export function openListener(host: string, port: number, type: number): number {
-  const fd = must(sys.socket(sys.AF_INET, type, 0)), address = socketAddress();
-  address.bytes.set([sys.AF_INET, 0, port >> 8, port, ...host.split(".").map(Number)]);
+  type |= sys.SOCK_CLOEXEC; // tag: child
+  const fd = must(sys.socket(sys.AF_INET, type, 0));
+  const [address] = resolveAddresses(host, port);
   // The port can be had again at once; and no reply waits for another to be acknowledged.
   must(setOption(fd, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1));
   must(setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));

@@ -86,8 +86,7 @@ export class Connection {
   #unread: Uint8Array[] = [];
   /** Why it ended. */
   #reason = "";
-  /** Has `recv` or `send` look again. */
-  wake = () => {};
+  #change = Promise.withResolvers<void>();
   #received: Uint8Array | null = null; // tag: selector
   #sent = Promise.resolve(); // tag: selector
 
@@ -95,6 +94,12 @@ export class Connection {
     this.#socket = socket;
     const { remoteAddress, remotePort } = socket;
     log("accept", this.id, `${remoteAddress}:${remotePort}`);
+  }
+
+  /** Has `recv` and `send` look again. */
+  wake(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
   }
 
   arrived(data: Uint8Array): void {
@@ -110,7 +115,7 @@ export class Connection {
 
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
-    while (this.#unread.length === 0 && !this.#reason) await this.#change();
+    while (this.#unread.length === 0 && !this.#reason) await this.#change.promise;
     if (this.#unread.length === 8) this.#socket.resume();
     const data = this.#unread.shift() ?? new Uint8Array(0);
     if (data.length > 0) log("recv", this.id, shown(data)); // tag: logs
@@ -125,12 +130,8 @@ export class Connection {
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;
       data = data.subarray(sent);
-      await this.#change();
+      await this.#change.promise;
     }
-  }
-
-  #change(): Promise<void> {
-    return new Promise((resolve) => this.wake = resolve);
   }
 
   /** Resolves when `recvNow` has something. */

@@ -14,6 +14,7 @@ export interface Client {
   unsent: Uint8Array | null;
   drained?: boolean; // tag: drained
   exchanges: number; // tag: exchanges
+  closed?: boolean; // tag: closed
 }
 
 /** What the loop waits with. */
@@ -28,8 +29,8 @@ export class Clients {
   #listener: number; // tag: waits
   #selector: Selector; // tag: waits
   #clients = new Map<number, Client>();
-  #peer = sys.socketAddress(); // tag: waits
-  #buffer = sys.memory(65_536); // tag: waits
+  #peer = sys.socketAddress(); // tag: accepts
+  #buffer = sys.memory(65_536); // tag: flushes
   #accepts = true; // tag: waits
   #connections = 0;
 
@@ -124,6 +125,18 @@ export class Clients {
     if (!client.unsent) this.#selector.modify(client.fd, READ);
   }
 
+  /** A message has come. */
+  received(client: Client, buffer: sys.Memory, size: number): boolean {
+    log("recv", client.id, shown(buffer.bytes.subarray(0, size)));
+    return true;
+  }
+
+  /** A message has been sent back, or a part of it. */
+  sent(client: Client, sent: number): void {
+    log("send", client.id, sent);
+    client.exchanges++; // tag: exchanges
+  }
+
   /** A call returned no bytes: EAGAIN is no error, as readiness is a hint. */
   ended(client: Client, result: number): void {
     client.drained = true; // tag: drained
@@ -133,6 +146,8 @@ export class Clients {
   /** Closes a connection, because of the end of the stream (0) or an error. */
   close(client: Client, result: number): void {
     const { fd, id } = client;
+    if (client.closed) return; // tag: closed
+    client.closed = true; // tag: closed
     this.#selector.unregister(fd); // tag: waits
     this.#clients.delete(fd);
     sys.close(fd);

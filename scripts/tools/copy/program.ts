@@ -2,6 +2,7 @@
 /** What a copy has of program.ts. */
 
 import { writeSync } from "node:fs";
+import process from "node:process";
 import { workerData } from "node:worker_threads";
 
 /** Prints an event: what happens, to which connection (0 for none), details. */
@@ -20,6 +21,18 @@ export function logInThread(
   const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
   writeSync(1, `${words.join(" ")}\n`);
+}
+
+/** Prints an event: what happens, to which connection, details. */
+export function logInChild(event: string, id: number, ...details: unknown[]): void {
+  // The standard output of a child is its client's socket.
+  const print = process.env.ECHO_CHILD ? console.error : console.log;
+  print([event, ...id > 0 ? [`#${id}`] : [], ...details].join(" "));
+}
+
+/** `HOST:PORT`. */
+export function formatAddress(host: string, port: number): string {
+  return `${host}:${port}`;
 }
 
 /** Bytes for the log: how many, and the first 60 of them as text. */

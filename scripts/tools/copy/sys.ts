@@ -11,5 +11,5 @@ let lastTurn = 0;
 /** Lets the runtime run its timers, which it can't do during a call. */
 export async function runtimeTurn(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 0));
-  lastTurn = performance.now();
+  lastTurn = performance.now(); // tag: due
 }

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+/** Calls that block, in a copy: what is logged of them. */
+
+import { parentPort } from "node:worker_threads";
+import { log, nextNumber, shown, threadSettings } from "./program.ts";
+import * as sys from "./sys.ts";
+import { keepWorker } from "./worker.ts";
+
+/** What a thread needs to know. */
+interface Settings {
+  listener: number;
+}
+
+/** What the threads of a server share. */
+export class BlockingServer {
+  readonly listener: number;
+
+  constructor(listener: number) {
+    this.listener = listener;
+  }
+
+  /** What a thread needs. */
+  settings(): Settings {
+    return { listener: this.listener };
+  }
+
+  /** Starts threads that run `script`, one after the other. */
+  async startThreads(script: string, count: number): Promise<void> {
+    for (let i = 1; i <= count; i++) {
+      const settings = () => ({ ...threadSettings(`t-${i}`), ...this.settings() });
+      await keepWorker(script, settings, () => () => {});
+    }
+  }
+}
+
+/** A thread that serves one client at a time, and logs what comes of calls. */
+export class BlockingThread {
+  readonly listener: number;
+  #id = 0;
+  #result = 0;
+
+  constructor({ listener }: Settings) {
+    this.listener = listener;
+    parentPort?.postMessage("ready");
+  }
+
+  /** Makes an accept4(2) call that fills in `peer`. Returns the descriptor. */
+  accept(peer: sys.SocketAddress, call: () => number): number {
+    for (;;) {
+      const fd = call();
+      if (fd < 0) {
+        log("error", 0, `accept: ${sys.systemError(fd)}`);
+        // Perhaps there is no descriptor left.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+        continue;
+      }
+      this.#id = nextNumber();
+      log("accept", this.#id, sys.addressText(peer));
+      return fd;
+    }
+  }
+
+  /** Makes a recv(2) call that fills `buffer`. Returns how many bytes came. */
+  recv(buffer: sys.Memory, call: () => number): number {
+    const size = this.#result = call();
+    if (size > 0) log("recv", this.#id, shown(buffer.bytes.subarray(0, size)));
+    return Math.max(size, 0);
+  }
+
+  /** Makes a send(2) call; again for what is left, if it took a part. */
+  send(buffer: sys.Memory, size: number, call: (left: number) => number): void {
+    for (let left = size; left > 0;) {
+      const sent = this.#result = call(left);
+      if (sent < 0) return;
+      log("send", this.#id, sent);
+      left -= sent;
+      buffer.bytes.copyWithin(0, sent, sent + left);
+    }
+  }
+
+  /** Makes a close(2) call. */
+  close(_: sys.Memory, call: () => number): void {
+    call();
+    log("close", this.#id, this.#result === 0 ? "by the client" : sys.systemError(this.#result));
+  }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+/** prefork.ts: processes made beforehand, which accept from one listening socket. */
+
+import process from "node:process";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { testModel } from "./contract.ts";
+import { check, Client, type Runtime, type Script, serve, sleep, until } from "./harness.ts";
+import { children, isRunning } from "./children.ts";
+
+/** The processes that serve at present, by their places; all of them accept by now. */
+async function ready(server: Script, count: number): Promise<Map<string, number>> {
+  const places = new Map<string, number>();
+  assert(
+    await until(() =>
+      server.lines(/ ready /).length >= server.lines(/ start p-/).length && running(server).size === count
+    ),
+    `${[...running(server)]} run`,
+  );
+  for (const [place, pid] of running(server)) places.set(place, pid);
+  return places;
+}
+
+/** Which processes have been started last, by their places, and have not ended. */
+function running(server: Script): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const line of server.lines(/ (start|end) p-/)) {
+    const [, event, place, pid] = / (start|end) (p-\d+)(?: process (\d+))?/.exec(line)!;
+    if (event === "start") found.set(place, Number(pid));
+    else found.delete(place);
+  }
+  return found;
+}
+
+/** Which process has received from each client, by the client's number. */
+function served(server: Script): Map<number, string> {
+  const found = server.lines(/ recv #/).map((line) => / (p-\d+) recv #(\d+) /.exec(line)!);
+  return new Map(found.map(([, place, id]) => [Number(id), place]));
+}
+
+for (const mode of [[], ["--pass"]]) {
+  testModel(["prefork.ts", ...mode].join(" "), (runtime: Runtime) => {
+    const title = `${runtime.name} ${["prefork.ts", ...mode].join(" ")}`;
+
+    check(
+      `${title}: three at once, by three processes; the fourth waits in the backlog`,
+      () =>
+        serve(runtime, "prefork.ts", mode, async (server) => {
+          await ready(server, 3);
+          const three = [];
+          for (let i = 0; i < 3; i++) three.push(await Client.connect(server.port));
+          for (const client of three) assert(await client.echo("hello"));
+          const fourth = await Client.connect(server.port);
+          fourth.send("hello");
+          await server.line(/ backlog 1 waiting to be accepted$/);
+          assertEquals(fourth.received, 0);
+          three[1].close();
+          await fourth.receive(5);
+          const places = served(server);
+          assertEquals([1, 2, 3].map((id) => places.get(id)).sort(), ["p-1", "p-2", "p-3"]);
+          assertMatch(
+            await server.line(/ children 3: .*serves/),
+            / children 3: (p-\d accepted \d(, serves #\d)?(, )?){3}$/,
+          );
+          for (const client of [...three, fourth]) client.close();
+          await server.allClosed();
+        }),
+    );
+
+    check(
+      `${title}: a process that dies costs its client, and is replaced; no zombie`,
+      () =>
+        serve(runtime, "prefork.ts", [...mode, "--processes", "4"], async (server) => {
+          const pids = await ready(server, 4);
+          let lost = 0, done = false;
+          // 200 clients, eight at a time; and four times one of those is killed that serve.
+          const visit = async (number: number) => {
+            const client = await Client.connect(server.port);
+            for (let i = 0; i < 5; i++) {
+              if (!await client.echo(`client ${number}, ${i}`, 60).catch(() => false)) return void lost++;
+              await sleep(20);
+            }
+            client.close();
+          };
+          const crowds = Promise.all(Array.from({ length: 8 }, async (_, i) => {
+            for (let j = 0; j < 25; j++) await visit(25 * i + j);
+          })).finally(() => done = true);
+          let killed = 0;
+          for (; killed < 4 && !done; killed++) {
+            await sleep(800);
+            const [, pid] = [...running(server)].at(0)!;
+            process.kill(pid, "SIGKILL");
+          }
+          await crowds;
+          assert(killed >= 3, `${killed} were killed`);
+          assert(lost <= killed, `${killed} processes were killed, and ${lost} clients lost`);
+          const after = await ready(server, 4);
+          assert([...after.values()].some((pid) => ![...pids.values()].includes(pid)), "others run");
+          assert(await until(() => children(server).length === 4), `${children(server)}`);
+          assertEquals(children(server).filter((state) => state === "Z"), []);
+          assertEquals(server.lines(/ end p-\d: its process was ended by SIGKILL$/).length, killed);
+          const reasons = [...(await server.allClosed()).values()].filter((reason) => reason !== "by the client");
+          for (const reason of reasons) assertEquals(reason, "its process was ended by SIGKILL");
+          assert(reasons.length <= killed, `${killed} processes were killed, and of ${reasons.length} clients`);
+        }),
+    );
+
+    check(
+      `${title}: SIGHUP replaces all, one by one, after their clients, and refuses nobody`,
+      () =>
+        serve(runtime, "prefork.ts", mode, async (server) => {
+          const before = await ready(server, 3);
+          const held = await Client.connect(server.port);
+          assert(await held.echo("hello"));
+          const place = served(server).get(1)!;
+          process.kill(server.pid, "SIGHUP");
+          let done = false, count = 0;
+          const crowds = Promise.all(Array.from({ length: 4 }, async () => {
+            for (; !done; count++) {
+              const client = await Client.connect(server.port);
+              assert(await client.echo("hello", 60));
+              client.finish();
+              assertEquals(await client.end(), "end");
+              client.close();
+            }
+          }));
+          try {
+            await server.line(new RegExp(` replace ${place} `));
+            await sleep(1000);
+            assertEquals(running(server).get(place), before.get(place), "it serves its client");
+            assert(await held.echo("world"));
+            held.close();
+            assert(await until(() => server.lines(/ end p-\d: it has left$/).length === 3), "all have left");
+          } finally {
+            done = true;
+            await crowds;
+          }
+          const after = await ready(server, 3);
+          for (const [place, pid] of after) assert(pid !== before.get(place), `${place} is as before`);
+          assert(count > 0);
+          for (const reason of (await server.allClosed()).values()) assertEquals(reason, "by the client");
+          // One at a time: another is told only when there is a replacement.
+          const events = server.output.flatMap((line) =>
+            / (replace p|ready) /.exec(line.replace(/(e p)-\d/, "$1"))?.[1] ?? []
+          );
+          assertEquals(events.slice(3), Array(3).fill(["replace p", "ready"]).flat());
+        }),
+    );
+
+    check(
+      `${title}: the children end with their parent, also when that is killed, and one has a busy client`,
+      () =>
+        serve(runtime, "prefork.ts", mode, async (server) => {
+          const pids = [...(await ready(server, 3)).values()];
+          const client = await Client.connect(server.port);
+          assert(await client.echo("hello"));
+          const busy = (async () => {
+            while (await client.echo("hello").catch(() => false)) await sleep(5);
+          })();
+          process.kill(server.pid, "SIGKILL");
+          assert(await until(() => !pids.some(isRunning), 2), `of ${pids} there are ${pids.filter(isRunning)}`);
+          await busy;
+        }),
+    );
+
+    if (mode.length > 0) {
+      check(
+        `${title}: eight clients over four processes are two each`,
+        () =>
+          serve(runtime, "prefork.ts", [...mode, "--processes", "4"], async (server) => {
+            await ready(server, 4);
+            // The parent has heard of all.
+            await sleep(300);
+            for (let i = 0; i < 8; i++) {
+              const client = await Client.connect(server.port);
+              assert(await client.echo("hello"));
+              client.finish();
+              assertEquals(await client.end(), "end");
+              client.close();
+            }
+            const counts = new Map<string, number>();
+            for (const place of served(server).values()) counts.set(place, (counts.get(place) ?? 0) + 1);
+            assertEquals([...counts].sort(), [["p-1", 2], ["p-2", 2], ["p-3", 2], ["p-4", 2]]);
+          }),
+      );
+    } else {
+      check(`${title}: the parent accepts nothing`, () =>
+        serve(runtime, "prefork.ts", mode, async (server) => {
+          const client = await Client.connect(server.port);
+          assert(await client.echo("hello", 60));
+          client.close();
+          assertMatch(await server.line(/ accept #1 /), / p-\d accept #1 /);
+        }));
+    }
+  });
+}
