@@ -2,9 +2,9 @@
 /**
  * Blocking I/O: the eight steps of a TCP server, each of them a system call, for one client after another.
  *
- * accept and recv put the whole process to sleep until a client connects or sends something. While one client is served
- * the next one waits without knowing it: the kernel has completed its connection, keeps it in the backlog, and keeps
- * what the client sends in the connection's receive buffer. The log shows how many clients wait in the backlog.
+ * accept and recv put the whole process to sleep until a client connects or sends something. While one client is
+ * served, the next one waits without noticing: the kernel has completed its connection, keeps it in the backlog, and
+ * keeps what it sends in the connection's receive buffer. The log shows how many clients wait in the backlog.
  *
  * With `--threads N` there are N threads that do the same on one listening socket. All of them block in accept, and
  * the kernel wakes one for each client: N are served at once, and no thread hands anything over to another. (Web
@@ -14,7 +14,7 @@
  * nonblocking.ts, and select.ts, which blocks in a single call for all of them.
  *
  * These are the kernel's own calls, made through the runtime's FFI. Linux only. A runtime can't handle Ctrl-C while a
- * call blocks, so each call gives up after half a second and is made again: the log calls all that one sleep.
+ * call blocks, so each call gives up after half a second and is made again: the log shows this as one sleep.
  *
  *   deno run -A scripts/blocking.ts   or: bun scripts/blocking.ts   or: node scripts/blocking.ts
  *   nc 127.0.0.1 9999                 in two terminals: the second is served when the first has left

@@ -6,8 +6,8 @@
  * server here: each sends back what it received, so a reply is complete when it is as long as the message.
  *
  * With `--clients N` it is a crowd: N connections, opened one after the other. When all are open, each sends every
- * message, and closes when the last reply has come. The line `connect` tells the client's own port, by which the
- * server's log calls it: `accept #2 127.0.0.1:49214`.
+ * message, and closes when the last reply has come. The line `connect` shows the client's own port, as the server's
+ * log does: `accept #2 127.0.0.1:49214`.
  *
  *   deno run -A scripts/client.ts hello world      or: bun scripts/client.ts …      or: node scripts/client.ts …
  *   deno run -A scripts/client.ts                  without a message: sends the lines you type, or a piped file's

@@ -2,12 +2,13 @@
 /**
  * I/O multiplexing by the runtime's event loop: one thread, one loop, no task or thread per client.
  *
- * The loop registers what it wants to hear of, waits, and deals with what is ready: the listening socket when a client
- * has connected, a connection when bytes have come. How far a client has come is no longer a line in a function, as in
- * tasks.ts, but what the loop is interested in next: to receive from it, or to send it the rest. This is how the event loop below `async` works.
+ * The loop registers sockets, waits, and deals with those that are ready: the listening socket when a client has
+ * connected, a connection when bytes have come. In tasks.ts each client's progress is a line in a function. Here it is
+ * what the loop waits for next: to receive from the client, or to send it the rest of a reply. This is how the event
+ * loop below `async` works.
  *
- * The limit: one thread, one core, and whatever a handler computes (try `--work 2000`) all clients wait for.
- * pool.ts and reuseport.ts use more cores.
+ * The limit: one thread is one core. While a handler computes (try `--work 2000`), all clients wait. pool.ts and
+ * reuseport.ts use more cores.
  *
  * What is real: the loop here, and its one wait for all sockets. But the system call is made by the runtime, whose own
  * loop is below this one; epoll.ts makes it itself.

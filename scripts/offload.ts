@@ -8,12 +8,13 @@
  * answered by the loop itself, at once. Several messages of one client may be computed at the same time; their replies
  * are sent in order, however the workers finish, a light one behind a heavy one, too.
  *
- * Backpressure: `--queue` messages may wait for a worker. The server stops reading from a client with one more until
- * there is room, and from one that leaves its replies unread. The excess waits in the kernel, and then at the client.
+ * Backpressure: `--queue` messages may wait for a worker. When the queue is full, the server stops reading from a
+ * client whose message doesn't fit, until there is room. It also stops reading from a client that doesn't read its
+ * replies. What they send meanwhile waits in the kernel's buffers, and when these are full, at the client.
  *
- * The limit: each message crosses two threads, which takes longer than echoing it. Without `--work` that is all one
- * sees: every message takes the way through a worker, and nothing is computed. Where all messages are heavy pool.ts is
- * as good; where none is, tasks.ts and multiplex.ts are better.
+ * The limit: each message goes to another thread and back, which takes longer than echoing it. Without `--work` nothing
+ * is computed, and the detour is all that is left. Where all messages are heavy, pool.ts is as good; where none is,
+ * tasks.ts and multiplex.ts are better.
  *
  * What is real: the threads, and that they compute at the same time. How a message gets to them is the runtime's part
  * (`postMessage`), and so is the loop.
@@ -54,7 +55,7 @@ interface Job {
   readonly reply: PromiseWithResolvers<Bytes | null>;
 }
 
-/** The threads, and the jobs that they have not taken yet. Those that have no room stand behind, one for a client. */
+/** The threads, and the jobs that wait for one: first those that have room in the queue, then at most one per client. */
 let computers = new Set<Computer>(), queue: Job[] = [];
 /** What the threads compute. */
 const running = new Set<Job>();

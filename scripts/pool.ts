@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /**
- * A pool of threads: three of them, made once, serve one client each, and then the next.
+ * A pool of threads: three threads, created once, serve one client each, and then the next.
  *
- * The same blocking code as in threads.ts, but no client pays for the start of a thread, and there are never more
- * threads than the machine bears. Exactly three clients are served at once: the main thread, which accepts, is not
- * one of the three. The fourth client waits in line, which the log shows, and gets the first thread that is free.
+ * The same blocking code as in threads.ts, but no client waits for a thread to start, and the number of threads is
+ * fixed. Exactly three clients are served at once: the main thread, which accepts, is not one of the three. The fourth
+ * client waits in line, which the log shows, and gets the first thread that is free.
  *
- * The limit: a client that is silent still has a thread to itself, so three silent clients stop the service
- * (`--messages` and `--idle` are what ends that). tasks.ts and multiplex.ts hold thousands of them.
+ * The limit: a silent client still has a thread to itself, so three silent clients stop the service, until `--idle`
+ * ends their connections. tasks.ts and multiplex.ts hold thousands of them.
  *
- * What is real: the threads and their blocking. But in JavaScript a socket can't leave the thread that accepted it:
- * shim/thread.ts tells how the main thread passes on the bytes. blocking.ts does without that.
+ * What is real: the threads and their blocking. But in JavaScript a socket can't leave the thread that accepted it, so
+ * the main thread passes on the bytes: see shim/thread.ts. In blocking.ts, threads make the system calls themselves.
  *
  *   deno run -A scripts/pool.ts      or: bun scripts/pool.ts      or: node scripts/pool.ts
  *   nc 127.0.0.1 9999                in four terminals: the fourth gets its answer when one of the others is done
@@ -62,7 +62,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** A thread has nothing to do. */
+/** A thread is free. */
 function joinPool(thread: Thread): void {
   free.push(thread);
   handOver();

@@ -2,13 +2,13 @@
 /**
  * An event loop per core: each has its own listening socket on the same port, and the kernel spreads the clients.
  *
- * The handler is that of tasks.ts, and so is each loop. What is new is SO_REUSEPORT (socket(7)): several sockets may
+ * Handler and loop are those of tasks.ts. What is new is SO_REUSEPORT (socket(7)): several sockets may
  * be bound to one port, and each new connection goes to one of them, chosen by a hash of its addresses. No thread hands
  * connections around, and no loop knows of the others; the counts show how evenly they are spread.
  *
- * The limit: a client stays with the loop it was given to, even if that is busy (try `--work 2000`) and others are
- * not; where pool.ts gives a client to the thread that is free. And it needs Linux: macOS has the option but sends
- * all connections to one socket, and Windows does not have it.
+ * The limit: a client stays with its loop, even if that loop is busy (try `--work 2000`) and others are not; pool.ts
+ * gives each client to a thread that is free. And it needs Linux: macOS has the option but sends all connections to one
+ * socket, and Windows does not have it.
  *
  * What is real: the sockets, the option and the spreading are the kernel's; the loops are the runtime's.
  *

@@ -6,7 +6,7 @@
  * that are not ready, and the server looks for the bits that are left. So both sets are copied in and out on every
  * call, and rebuilt for the next one, however little has happened.
  *
- * The limits: a set ends at descriptor 1023 (FD_SETSIZE), and clients beyond are turned away; poll.ts has no such end.
+ * The limits: a set ends at descriptor 1023 (FD_SETSIZE), and clients beyond are turned away; poll.ts has no such limit.
  * And a call costs O(highest descriptor), silent clients included; epoll.ts lifts that.
  *
  * What is real: the kernel's own calls, made through the runtime's FFI. Linux only.

@@ -7,13 +7,13 @@
  * signal interrupts a program. Here the thread blocks it, so that it waits in the queue, and takes one after the other
  * with sigtimedwait(2).
  *
- * As with `epoll.ts --edge`, a change is reported once, so the server goes on with a socket until it answers EAGAIN. And
- * a signal may be stale when it is taken: the bytes have been received already, or the socket is closed.
+ * As with `epoll.ts --edge`, a change is reported once, so the server goes on with a socket until it answers EAGAIN.
+ * And a signal may be stale when it is taken: the bytes have been received already, or the socket is closed.
  *
  * The limits are why epoll(7) has won. Each event costs a signal and a call, where epoll_wait hands over hundreds. And
  * the queue has an end (`ulimit -i`): a signal that doesn't fit is lost, and a plain SIGIO comes instead. It says that
- * something has happened, but not where, so the server tries every socket. To see that in the log, try `ulimit -i 20`
- * before, and many clients at once.
+ * something has happened, but not where, so the server tries every socket. To see this in the log, set `ulimit -i 20`
+ * first, and connect many clients at once.
  *
  * What is real: the kernel's own calls, made through the runtime's FFI. Linux only.
  *

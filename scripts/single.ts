@@ -6,7 +6,8 @@
  * Where the runtime takes several steps in one call, the log still names each.
  *
  * The limit: a second client is never served. It is connected all the same, and waits until the server closes: in
- * the kernel's backlog under Deno, while Bun and Node accept it by themselves. tasks.ts serves many, and blocking.ts one after another.
+ * the kernel's backlog under Deno, while Bun and Node accept it by themselves. tasks.ts serves many clients at once,
+ * blocking.ts one after another.
  *
  *   deno run -A scripts/single.ts      or: bun scripts/single.ts      or: node scripts/single.ts
  *   nc 127.0.0.1 9999                  in another terminal: type a line

@@ -6,8 +6,8 @@
  * task awaits, and the runtime's event loop runs another one meanwhile: coroutines.ts does that by hand. A task costs
  * a few kilobytes, so ten thousand clients are no trouble.
  *
- * The limit: one thread is one core. A task that computes (try `--work 2000`) holds up all the others, since
- * nothing takes the thread from it. pool.ts and reuseport.ts use more cores.
+ * The limit: one thread is one core. A task that computes (try `--work 2000`) holds up all the others, because
+ * nothing interrupts it. pool.ts and reuseport.ts use more cores.
  *
  *   deno run -A scripts/tasks.ts      or: bun scripts/tasks.ts      or: node scripts/tasks.ts
  *   nc 127.0.0.1 9999                 in two other terminals: both are served at once

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /**
- * A thread per connection: every client has its own thread, and that blocks in `recv` until its client speaks.
+ * A thread per connection: every client has its own thread, which blocks in `recv` until the client sends something.
  *
- * The way to serve several clients at once that is easiest to read: no callback, no `await`, one line after the other.
- * The system runs the threads on all cores, so one that computes (try `--work 2000`) holds up no other.
+ * No other server for several clients is as easy to read: no callback, no `await`, one line after the other. The system
+ * runs the threads on all cores, so one that computes (try `--work 2000`) holds up no other.
  *
  * The limit: a thread is expensive. The log shows what each one costs, in milliseconds until it runs and in memory,
- * and beyond `--max-threads` clients have to wait. pool.ts makes its threads once; tasks.ts does without them.
+ * and beyond `--max-threads` clients have to wait. pool.ts creates its threads once; tasks.ts needs none.
  *
- * What is real: the threads and their blocking. But in JavaScript a socket can't leave the thread that accepted it:
- * shim/thread.ts tells how the main thread passes on the bytes. blocking.ts does without that.
+ * What is real: the threads and their blocking. But in JavaScript a socket can't leave the thread that accepted it, so
+ * the main thread passes on the bytes: see shim/thread.ts. In blocking.ts, threads make the system calls themselves.
  *
  *   deno run -A scripts/threads.ts      or: bun scripts/threads.ts      or: node scripts/threads.ts
  *   nc 127.0.0.1 9999                   in several terminals: r-1, r-2, ...

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * A pool of threads: three of them, made once, serve one client each, and then
- * the next.
+ * A pool of threads: three threads, created once, serve one client each, and
+ * then the next.
  *
  *   bun pool.ts
  *   nc 127.0.0.1 9999   in four terminals: the fourth gets its answer when one
@@ -52,7 +52,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** A thread has nothing to do. */
+/** A thread is free. */
 function joinPool(thread: Thread): void {
   free.push(thread);
   handOver();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * A thread per connection: every client has its own thread, and that blocks in
- * `recv` until its client speaks.
+ * A thread per connection: every client has its own thread, which blocks in
+ * `recv` until the client sends something.
  *
  *   bun threads.ts
  *   nc 127.0.0.1 9999   in several terminals: r-1, r-2, ...

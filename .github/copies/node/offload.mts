@@ -354,8 +354,8 @@ interface Job {
 }
 
 /**
- * The threads, and the jobs that they have not taken yet. Those that have no
- * room stand behind, one for a client.
+ * The threads, and the jobs that wait for one: first those that have room in
+ * the queue, then at most one per client.
  */
 let computers = new Set<Computer>(), queue: Job[] = [];
 /** What the threads compute. */
