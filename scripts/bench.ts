@@ -51,6 +51,7 @@ const models: Record<string, Model> = {
   // One thread: the second client waits.
   "blocking-1": { script: () => "blocking", patience: 500 },
   processes: { arguments: (clients) => ["--max-processes", clients], most: 100 },
+  prefork: { arguments: (clients) => ["--processes", clients], most: 100 },
   threads: { arguments: (clients) => ["--max-threads", clients], most: 100, works: true },
   pool: { arguments: (clients) => ["--workers", clients], most: 100, works: true },
   tasks: { works: true },
@@ -110,7 +111,7 @@ const plans: Record<string, Plan> = {
   threads: {
     about: "what a thread costs to clients that come one by one, and at once",
     settings: { connections: [20], together: [0, 1], idle: [0], workMs: [0] },
-    models: ["tasks", "pool", "threads", "blocking", "processes"],
+    models: ["tasks", "pool", "threads", "blocking", "processes", "prefork"],
     contenders: (names) => [...contenders(names), ...Object.values(findPeers()).filter(({ on }) => on !== "C")],
     against: "first",
     by: ["firstReplyUs", "cpuUsPerMessage"],

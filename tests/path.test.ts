@@ -67,6 +67,8 @@ function patternOf(line: string): RegExp {
     .replace(/of -?\d+\\\.\d MB/g, "of [\\d.]+ MB")
     .replace(/(127\\\.0\\\.0\\\.1):\d+/g, "$1:\\d+")
     .replace(/\d+ (bits|bytes of sets|calls so far|made|found nothing)/g, "\\d+ $1")
+    .replace(/(end|start) p-\d/, "$1 p-\\d")
+    .replace(/process \d+/, "process \\d+")
     // The kernel chooses the loop, the thread and the order.
     .replace(/loop-\d+ accepted \d+, open 0, messages \d+/, "loop-\\d+ accepted \\d+, open 0, messages \\d+")
     .replace(/descriptor \d+/, "descriptor \\d+")
@@ -134,6 +136,18 @@ const acts: Record<string, (reader: Reader) => Promise<void>> = {
     await second.line(/ recv /);
   },
   "processes.ts": answered,
+  "prefork.ts": async ({ server, clients }) => {
+    const [first, second] = await clients(2);
+    await server.count(/ ready /, 3);
+    for (const client of [first, second]) await say(client);
+    const [, place] = / (p-\d) recv #1 /.exec(await server.line(/ recv #1 /))!;
+    const [, pid] = / process (\d+)/.exec(await server.line(new RegExp(` start ${place} `)))!;
+    process.kill(Number(pid), "SIGKILL");
+    await first.exited;
+    await server.count(/ start /, 4);
+    second.type("hello\n");
+    await second.count(/ recv /, 2);
+  },
   "threads.ts": async ({ server, clients }) => {
     const [first, , third] = await clients(3);
     await server.line(/ wait #3/);

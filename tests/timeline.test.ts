@@ -52,7 +52,12 @@ for (const runtime of runtimes) {
 
   if (hasFFI(runtime)) {
     check(`${title}: nonblocking is never asleep, and blocking's second client is in the backlog`, async () => {
-      const [blocking, nonblocking, processes] = await record(runtime, ["blocking", "nonblocking", "processes"]);
+      const [blocking, nonblocking, processes, prefork] = await record(runtime, [
+        "blocking",
+        "nonblocking",
+        "processes",
+        "prefork",
+      ]);
       // When it has had nothing to do for a while it gives the runtime a turn.
       timely(share(nonblocking.threads[0], ({ kind }) => kind === "sleep" || kind === "held") < 0.2, "it sleeps");
       assert(nonblocking.notes.some((note) => /^\d{4,} calls made, \d+ found nothing$/.test(note)));
@@ -63,6 +68,7 @@ for (const runtime of runtimes) {
       timely(time(first, "backlog") < time(second, "backlog") / 2, "not the first");
       // The third client is silent.
       assertEquals(processes.threads.map(({ name }) => name), ["main", "p-1", "p-2", "p-3", "p-4", "p-5"]);
+      assertEquals(prefork.threads.map(({ name }) => name), ["main", "p-1", "p-2", "p-3"]);
     });
 
     // What has no FFI has no names of threads for the kernel, either.

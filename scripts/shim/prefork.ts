@@ -106,7 +106,7 @@ export class Preforked extends ChildProcesses<Child> {
     const child = this.#free.shift()!, id = nextNumber();
     log("accept", id, sys.addressText(peer));
     Atomics.store(this.#seats[child.place], CLIENT, id);
-    log("pass", id, `descriptor ${fd} to p-${child.place}`);
+    log("pass", id, `p-${child.place} gets descriptor ${fd}`);
     sys.sendmsg(child.socket, sys.descriptorMessage(id, fd), 0);
     sys.close(fd);
   }

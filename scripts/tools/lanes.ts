@@ -81,7 +81,14 @@ export function draw(recording: Recording, start = 0): Picture {
   // Deno calls its Workers worker-1, worker-2, ..., in the order in which they started.
   const given = connections.flatMap(({ given, thread }) => given ? [thread] : []);
   const prefixes = new Set([...names, ...given].map((name) => /^(.+)-\d+$/.exec(name)?.[1]).filter(Boolean));
+  // Those of processes that were made beforehand.
+  const places = new Map(lines.flatMap(({ event, detail }) => {
+    const [, name, pid] = event === "start" && /^(\S+-\d+) process (\d+)/.exec(detail) || [];
+    return pid ? [[`pid ${pid}`, name]] : [];
+  }));
   const named = tasks.map((task) => {
+    const place = places.get(task.name);
+    if (place) return { ...task, name: place };
     const client = connections.find(({ given }) => given?.detail === task.name.replace("pid", "process"));
     // A process whose client has said nothing has logged nothing.
     const silent = client && task.name.replace(/^pid .*/, `p-${client.id}`);
@@ -113,7 +120,7 @@ function readConnections(lines: Line[]): Connection[] {
       connections.set(id, { id, accept: line, received: [], work: [], thread: line.thread });
     }
     if (!connection) continue;
-    const given = /^(?:serve|start)$/.test(event) && /^\S+-\d+|^process \d+/.exec(detail)?.[0];
+    const given = /^(?:serve|start|pass)$/.test(event) && /^\S+-\d+|^process \d+/.exec(detail)?.[0];
     if (given) Object.assign(connection, { given: line, thread: given });
     if (event === "recv") {
       const size = Number(/^(?:step 5: )?(\d+)/.exec(detail)?.[1] ?? 0);

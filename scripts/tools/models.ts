@@ -13,6 +13,7 @@ export const models: Record<string, Model> = {
   single: { single: true },
   blocking: {},
   processes: {},
+  prefork: {},
   threads: { work: true },
   pool: { work: true },
   tasks: { work: true },
