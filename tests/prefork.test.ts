@@ -4,7 +4,7 @@
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { testModel } from "./contract.ts";
-import { check, Client, type Runtime, type Script, serve, sleep, until } from "./harness.ts";
+import { check, Client, type Runtime, type Script, serve, sleep, until, whole } from "./harness.ts";
 import { children, isRunning } from "./children.ts";
 
 /** The processes that serve at present, by their places; all of them accept by now. */
@@ -37,7 +37,8 @@ function served(server: Script): Map<number, string> {
   return new Map(found.map(([, place, id]) => [Number(id), place]));
 }
 
-for (const mode of [[], ["--pass"]]) {
+// It has no copies.
+for (const mode of whole ? [[], ["--pass"]] : []) {
   testModel(["prefork.ts", ...mode].join(" "), (runtime: Runtime) => {
     const title = `${runtime.name} ${["prefork.ts", ...mode].join(" ")}`;
 

@@ -66,6 +66,8 @@ const wait = "what a wait has found, with its figures",
   stalled = "a log whose reader stalls holds nobody up",
   mistakes = "a mistake in the command line is one line and exit code 2",
   help = "--help names every option, in lines of 80 columns",
+  orphans = "the children end with their parent, also when that is killed, and one has a busy client",
+  hangUp = "SIGHUP replaces all, one by one, after their clients, and refuses nobody",
   taken = "a taken port or an unknown host is one line and exit code 1";
 
 export const twins: Twin[] = [
@@ -431,6 +433,20 @@ export const twins: Twin[] = [
     from: "await bind(options)",
     to: "await bindReusePort(options)",
     ...{ model: "reuseport.ts", runtime: "node", caught: taken, says: /null/ },
+  },
+  {
+    name: "leaves its processes behind when it is killed",
+    file: "shim/prefork.ts",
+    from: "  sys.must(sys.prctl(sys.PR_SET_PDEATHSIG, sys.SIGKILL));\n",
+    to: "",
+    ...{ model: "prefork.ts", runtime: "node", caught: orphans, says: /of [\d,]+ there are \d/ },
+  },
+  {
+    name: "tells the next process to leave before there is a replacement",
+    file: "shim/prefork.ts",
+    from: "      while (!stopping && (seat[ORDER] === LEAVE || seat[COUNT] < 0)) await pause(20);\n",
+    to: "",
+    ...{ model: "prefork.ts", runtime: "node", caught: hangUp, says: /replace p/ },
   },
 ];
 
