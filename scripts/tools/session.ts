@@ -47,6 +47,10 @@ export interface Visit {
   port?: number;
   /** What it has sent, how many bytes that were, and when all of them had come back. */
   exchanges: { sent: number; size: number; received?: number }[];
+  /** When it did not read; the last may last. */
+  pauses?: { from: number; to?: number }[];
+  /** When it shut down its sending side. */
+  finished?: number;
   /** 0 while it is there. */
   end: number;
   /** Why it ended, if it was not by itself. */
@@ -310,15 +314,20 @@ export class Client {
 
   /** Stops reading. */
   pause(): void {
+    if (this.#socket.isPaused()) return;
     this.#socket.pause();
+    (this.visit.pauses ??= []).push({ from: this.#now() });
   }
 
   resume(): void {
+    if (!this.#socket.isPaused()) return;
     this.#socket.resume();
+    this.visit.pauses!.at(-1)!.to = this.#now();
   }
 
   /** Shuts down the sending side, and reads on. */
   finish(): void {
+    this.visit.finished ??= this.#now();
     this.#socket.end();
   }
 
