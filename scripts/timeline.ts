@@ -69,6 +69,7 @@ if (options.live) {
 
 const pictures: Picture[] = [];
 for (const model of options.operands.length > 0 ? options.operands : names) {
+  process.stderr.write(`running ${model} on ${options.runtime}\n`);
   pictures.push(draw(await record(folder, model, { ...options, command, options: own })));
 }
 

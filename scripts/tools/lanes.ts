@@ -3,20 +3,25 @@
 
 import type { Line, Recording, Task, Visit } from "./session.ts";
 
-/** What a lane can show. Those that `count` are never left out of a picture, however short they are. */
+/**
+ * What a lane can show, by who can be in that state. Those that `count` are never left out of a picture, however short
+ * they are.
+ */
 export const kinds = {
-  connect: { about: "connecting" },
-  backlog: { about: "in the backlog: not accepted yet" },
-  line: { about: "accepted, waits for a thread" },
-  wait: { about: "sent a message, which waits its turn" },
-  served: { about: "is being served", counts: true },
-  quiet: { about: "connected, says nothing" },
-  compute: { about: "works for client #N", counts: true },
-  busy: { about: "runs, for no client" },
-  held: { about: "asleep, for one client" },
-  sleep: { about: "asleep, until something comes" },
-  lost: { about: "" },
-} satisfies Record<string, { about: string; counts?: true }>;
+  connect: { who: "clients", about: "connecting" },
+  backlog: { who: "clients", about: "in the backlog: not accepted yet" },
+  line: { who: "clients", about: "accepted, waits for a thread" },
+  wait: { who: "clients", about: "sent a message, which waits its turn" },
+  served: { who: "clients", about: "is being served", counts: true },
+  deaf: { who: "clients", about: "does not read" },
+  half: { who: "clients", about: "half-closed: sends no more, still reads" },
+  quiet: { who: "clients", about: "connected, says nothing" },
+  compute: { who: "threads", about: "works for client #N", counts: true },
+  busy: { who: "threads", about: "runs, for no client" },
+  held: { who: "threads", about: "asleep, for one client" },
+  sleep: { who: "threads", about: "asleep, until something comes" },
+  lost: { who: "clients", about: "" },
+} satisfies Record<string, { who: "clients" | "threads"; about: string; counts?: true }>;
 
 export type Kind = keyof typeof kinds;
 
@@ -32,6 +37,9 @@ export interface Lane {
   name: string;
   /** In time, without overlap. */
   spans: Span[];
+  /** When a client has sent, and when the whole reply had come. */
+  sends: number[];
+  replies: number[];
   /** Milliseconds that a client has waited, or of CPU that a thread has used; -1 if not known. */
   total: number;
 }
@@ -151,7 +159,7 @@ function clip(spans: Span[], start: number): Span[] {
 }
 
 function clientLane(visit: Visit, connection: Connection | undefined, start: number, pictureEnd: number): Lane {
-  const { begin, connected = visit.end, exchanges, end, role, failure } = visit;
+  const { begin, connected = visit.end, exchanges, end, role, failure, pauses = [], finished = end } = visit;
   const accepted = connection?.accept.time ?? end;
   const given = connection?.given?.time ?? (connection?.waits ? connection.close?.time ?? end : accepted);
   const served: [from: number, to: number][] = [];
@@ -167,6 +175,12 @@ function clientLane(visit: Visit, connection: Connection | undefined, start: num
   }
   // A client that has sent several messages is being served as long as one of them is.
   for (const [from, to] of served) spans = paint(spans, from, to, "served");
+  for (const { kind, from, to } of spans) {
+    const late = kind === "quiet" || kind === "served";
+    if (late) spans = paint(spans, Math.max(from, finished), to, "half", "half-closed", "half");
+  }
+  // What it then waits for is its own doing.
+  for (const { from, to = end } of pauses) spans = paint(spans, from, to, "deaf", "does not read", "deaf");
   const [, inLine] = /after ([\d.]+) ms in line/.exec(connection?.given?.detail ?? "") ?? [];
   const waited = inLine ? Number(inLine) : connection?.given ? -1 : given - accepted;
   const why = waited >= 0 ? [`in line ${duration(waited)}`, "in line"] : [`start ${duration(given - accepted)}`];
@@ -176,7 +190,14 @@ function clientLane(visit: Visit, connection: Connection | undefined, start: num
   const waits = spans.filter(({ kind }) => ["connect", "backlog", "line", "wait"].includes(kind));
   const total = waits.reduce((sum, { from, to }) => sum + to - from, 0);
   if (failure) spans = paint(spans, end, pictureEnd, "lost", failure, failure.replace(/.*\((\w+)\)$/, "$1"));
-  return { name: `${connection ? `#${connection.id}` : "--"} ${role}`, spans: clip(spans, start), total };
+  const visible = (times: number[]) => times.filter((time) => time >= start).map((time) => time - start);
+  return {
+    name: `${connection ? `#${connection.id}` : "--"} ${role}`,
+    spans: clip(spans, start),
+    sends: visible(exchanges.map(({ sent }) => sent)),
+    replies: visible(exchanges.flatMap(({ received }) => received ?? [])),
+    total,
+  };
 }
 
 /** What a thread does. If it is not the kernel who tells of that, its CPU time is -1. */
@@ -226,7 +247,7 @@ function threadLane(
     }
   }
   for (const { from, to, id } of works) spans = paint(spans, from, to, "compute", `#${id}`, String(id));
-  return { name, spans: clip(spans, start), total: cpu };
+  return { name, spans: clip(spans, start), sends: [], replies: [], total: cpu };
 }
 
 /** What the log and the kernel have counted. */

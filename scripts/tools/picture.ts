@@ -10,10 +10,12 @@ const looks: Record<Kind, [character: string, colour: number, light: string, dar
   line: ["▒", 31, "#ffb1a1", "#9a3b2c"],
   wait: ["░", 33, "#ffe07a", "#7d6110"],
   served: ["█", 32, "#86d497", "#2b7a3f"],
+  deaf: ["≠", 31, "#cfa791", "#7a4f38"],
+  half: ["╴", 36, "#b3bfd4", "#4a5a75"],
   quiet: ["─", 90, "#e4e8ed", "#30363d"],
-  compute: ["█", 32, "#86d497", "#2b7a3f"],
+  compute: ["█", 34, "#79aef5", "#2d62b3"],
   busy: ["╳", 31, "#ff9a70", "#ab4a1e"],
-  held: ["┄", 36, "#b7dcf7", "#27547a"],
+  held: ["┄", 36, "#d3e6f8", "#263b50"],
   sleep: ["·", 90, "#e4e8ed", "#30363d"],
   // Its reason alone is shown.
   lost: [" ", 31, "none", "none"],
@@ -72,14 +74,15 @@ function place(strips: Strip[], width: (text: string) => number): Map<Strip, str
   return placed;
 }
 
-/** The kinds that can be seen, clients' first. */
-function legend(pictures: Picture[], end: number): Kind[] {
+/** The kinds that can be seen: of clients, and of threads. */
+function legend(pictures: Picture[], end: number): [who: string, kinds: Kind[]][] {
   const used = new Set(
     pictures.flatMap(({ clients, threads }) => [...clients, ...threads])
       .flatMap(({ spans }) => spans)
       .filter(({ from, to, kind }) => "counts" in kinds[kind] || to - from > end / 200).map(({ kind }) => kind),
   );
-  return (Object.keys(kinds) as Kind[]).filter((kind) => used.has(kind) && kinds[kind].about);
+  const seen = (Object.keys(kinds) as Kind[]).filter((kind) => used.has(kind) && kinds[kind].about);
+  return ["clients", "threads"].map((who) => [who, seen.filter((kind) => kinds[kind].who === who)]);
 }
 
 /** Where the axis has marks, at most so many: milliseconds. */
@@ -91,6 +94,11 @@ function marks(start: number, length: number, most: number): number[] {
 
 function mark(milliseconds: number): string {
   return milliseconds === 0 ? "0" : `${milliseconds / 1000} s`;
+}
+
+/** Milliseconds that the longest of them shows. */
+function longest(pictures: Picture[]): number {
+  return Math.max(...pictures.map(({ end }) => end));
 }
 
 function source({ kernel }: Picture): string {
@@ -126,7 +134,7 @@ const LABEL = 11, TAIL = 8;
 
 /** For a terminal of so many columns. */
 export function drawText(pictures: Picture[], width: number, coloured: boolean): string {
-  const end = Math.max(...pictures.map(({ end }) => end));
+  const end = longest(pictures);
   width = Math.max(width, 30);
   const tail = width < 50 ? 0 : TAIL, cells = Math.max(10, width - LABEL - tail);
   const paint = (colour: number, text: string) => coloured ? `\x1b[${colour}m${text}\x1b[0m` : text;
@@ -135,12 +143,16 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
   const drawLane = (lane: Lane) => {
     const strips = divide(lane, end, cells, 1);
     const texts = place(strips, (text) => text.length < 3 ? text.length : text.length + 2);
-    let line = "", column = 0;
+    // Two texts don't touch: `worded` is the column up to which there is one.
+    let line = "", column = 0, worded = -1;
     for (const strip of strips) {
-      const [character, colour] = looks[strip.kind], text = texts.get(strip) ?? "";
-      const before = text.length < 3 ? "" : strip.kind === "lost" ? " " : character;
+      const [character, colour] = looks[strip.kind], touches = worded === strip.start;
+      const fits = (text: string) => !touches || text.length < strip.length;
+      const text = [texts.get(strip) ?? "", ...strip.texts.slice(1)].find(fits) ?? "";
+      const before = text.length < 3 && !touches ? "" : strip.kind === "lost" ? " " : character;
       line += " ".repeat(strip.start - column) + paint(colour, (before + text).padEnd(strip.length, character));
       column = strip.start + strip.length;
+      if (text) worded = strip.start + (before + text).length;
     }
     return row(lane.name, line + " ".repeat(cells - column), total(lane));
   };
@@ -148,7 +160,7 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
   for (const picture of pictures) {
     const { title, clients, threads, notes } = picture;
     lines.push(...wrap(title, width).map((line) => paint(1, line)));
-    if (clients.length > 0) {
+    if (clients.length + threads.length > 0) {
       let axis = "";
       for (const at of marks(0, end, cells / 8)) {
         const column = Math.floor(at / end * cells);
@@ -163,8 +175,11 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
     lines.push(...notes.flatMap((note) => wrap(note, width - 2)).map((line) => `  ${line}`), "");
   }
   // A sign stays with its words.
-  const signs = legend(pictures, end).map((kind) => `${looks[kind][0]} ${kinds[kind].about} `.replaceAll(" ", "\xa0"));
-  lines.push(...wrap(signs.join(" "), width).map((line) => line.replaceAll("\xa0", " ").trimEnd()));
+  for (const [who, seen] of legend(pictures, end)) {
+    const signs = seen.map((kind) => `${looks[kind][0]} ${kinds[kind].about} `.replaceAll(" ", "\xa0"));
+    if (signs.length === 0) continue;
+    lines.push(...wrap(`${who}: ${signs.join(" ")}`, width).map((line) => line.replaceAll("\xa0", " ").trimEnd()));
+  }
   return lines.join("\n") + "\n";
 }
 
@@ -173,18 +188,21 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
 const WIDTH = 900, LEFT = 88, RIGHT = 72, ROW = 19, BAR = 15, LETTER = 7;
 
 /**
- * As a picture for a page as wide as a README, with room for so many milliseconds. Letters are all of the same width,
- * so that it is known what fits.
+ * As a picture for a page as wide as a README, or so many pixels, with room for so many milliseconds. Letters are all
+ * of the same width, so that it is known what fits.
  */
-export function drawSvg(pictures: Picture[], end = Math.max(...pictures.map(({ end }) => end))): string {
-  const cells = WIDTH - LEFT - RIGHT, parts: string[] = [], drawn = Object.keys(looks).slice(0, -1) as Kind[];
+export function drawSvg(pictures: Picture[], end = longest(pictures), width = WIDTH): string {
+  const cells = width - LEFT - RIGHT,
+    x = (at: number) => Math.round(LEFT + at / end * cells),
+    parts: string[] = [],
+    drawn = Object.keys(looks).slice(0, -1) as Kind[];
   let y = 0;
   const text = (x: number, text: string, attributes = "") =>
     parts.push(`<text x="${x}" y="${y + 12}"${attributes}>${escape(text)}</text>`);
   const drawLane = (lane: Lane) => {
     text(0, lane.name);
-    const strips = divide(lane, end, cells, LETTER + 2),
-      texts = place(strips, (text) => LETTER * text.length + (text.length < 3 ? 1 : 8));
+    const strips = divide(lane, end, cells, LETTER + 4),
+      texts = place(strips, (text) => LETTER * text.length + (text.length < 3 ? 3 : 8));
     for (const kind of drawn) {
       const boxes = strips.filter((strip) => strip.kind === kind)
         .map(({ start, length }) => [start, Math.max(1, length - 1)])
@@ -196,48 +214,62 @@ export function drawSvg(pictures: Picture[], end = Math.max(...pictures.map(({ e
       const centred = words.length < 3;
       text(centred ? LEFT + start + length / 2 : LEFT + start + 4, words, centred ? ' class="m"' : "");
     }
-    text(WIDTH, total(lane), ' class="e"');
+    // It sends: from above. The reply has come: from below.
+    const signs = [
+      ...lane.sends.map((at) => `M${x(at) - 3} ${y + 1}h6l-3 5z`),
+      ...lane.replies.map((at) => `M${x(at) - 3} ${y + 1 + BAR}h6l-3-5z`),
+    ];
+    if (signs.length > 0) parts.push(`<path class="s" d="${signs.join("")}"/>`);
+    text(width, total(lane), ' class="e"');
     y += ROW;
   };
   for (const picture of pictures) {
     const { title, clients, threads, notes, start } = picture;
     text(0, title, ' class="t"');
     y += ROW;
-    if (clients.length > 0) {
+    if (clients.length + threads.length > 0) {
       text(0, "clients", ' class="d"');
-      for (const at of marks(start, end, 12)) {
-        const x = Math.round(LEFT + (at - start) / end * cells);
-        if (x < WIDTH - RIGHT - 30) text(x, mark(at), ' class="d"');
+      for (const at of marks(start, end, cells / 60)) {
+        if (x(at - start) < width - RIGHT - 30) text(x(at - start), mark(at), ' class="d"');
       }
-      text(WIDTH, "waited", ' class="d e"');
+      text(width, "waited", ' class="d e"');
       y += ROW;
       clients.forEach(drawLane);
       text(0, source(picture), ' class="d"');
-      text(WIDTH, "CPU", ' class="d e"');
+      text(width, "CPU", ' class="d e"');
       y += ROW;
       threads.forEach(drawLane);
     }
-    for (const line of notes.flatMap((note) => wrap(note, Math.floor(WIDTH / LETTER)))) {
+    for (const line of notes.flatMap((note) => wrap(note, Math.floor(width / LETTER)))) {
       text(0, line, ' class="d"');
       y += ROW;
     }
     y += ROW / 2;
   }
-  let x = 0;
-  for (const kind of legend(pictures, end)) {
-    const length = 20 + LETTER * kinds[kind].about.length;
-    if (x + length > WIDTH) [x, y] = [0, y + ROW];
-    parts.push(`<path class="${kind}" d="M${x} ${y + 1}h14v${BAR}h-14z"/>`);
-    text(x + 20, kinds[kind].about, ' class="d"');
-    x += length + 20;
+  const sent = pictures.some(({ clients }) => clients.some(({ sends }) => sends.length > 0));
+  for (const [who, seen] of legend(pictures, end)) {
+    const signs = seen.map((kind) => [kind, `h14v${BAR}h-14z`, kinds[kind].about]);
+    if (who === "clients" && sent) {
+      signs.push(["s", "m4 0h6l-3 5z", "it sends"], ["s", `m4 ${BAR}h6l-3-5z`, "it has the whole reply"]);
+    }
+    if (signs.length === 0) continue;
+    text(0, who, ' class="d"');
+    let left = LEFT;
+    for (const [kind, path, about] of signs) {
+      const length = 20 + LETTER * about.length;
+      if (left > LEFT && left + length > width) [left, y] = [LEFT, y + ROW];
+      parts.push(`<path class="${kind}" d="M${left} ${y + 1}${path}"/>`);
+      text(left + 20, about, ' class="d"');
+      left += length + 20;
+    }
+    y += ROW;
   }
-  y += ROW;
   const fills = drawn.map((kind) => [`.${kind}`, looks[kind][2], looks[kind][3]]);
   const style = (dark: 0 | 1) =>
-    [["text", "#1f2328", "#e6edf3"], [".d", "#59636e", "#9198a1"], ...fills]
+    [["text,.s", "#1f2328", "#e6edf3"], [".d", "#59636e", "#9198a1"], ...fills]
       .map(([selector, ...colours]) => `${selector}{fill:${colours[dark]}}`).join("");
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" role="img">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" viewBox="0 0 ${width} ${y}" role="img">`,
     `<title>${escape(pictures.map(({ title }) => title).join("; "))}</title>`,
     `<style>text{font:11.5px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}` +
     `.t{font-weight:bold}.e{text-anchor:end}.m{text-anchor:middle}` +

@@ -47,6 +47,10 @@ export interface Visit {
   port?: number;
   /** What it has sent, how many bytes that were, and when all of them had come back. */
   exchanges: { sent: number; size: number; received?: number }[];
+  /** When it did not read; the last may last. */
+  pauses?: { from: number; to?: number }[];
+  /** When it shut down its sending side. */
+  finished?: number;
   /** 0 while it is there. */
   end: number;
   /** Why it ended, if it was not by itself. */
@@ -162,7 +166,9 @@ export class Session {
       if (this.#port > 0) break;
       if (output.code === undefined && performance.now() - since < PATIENCE) continue;
       const why = output.code === undefined ? `not ready after ${PATIENCE / 1000} s` : howEnded(output);
-      if (!this.#stopped) this.#failure = `does not run here: ${why}`;
+      // A mistake in its options is not the machine's.
+      const mistake = output.code === 2 && lastWords(output.errors);
+      if (!this.#stopped) this.#failure = mistake || `does not run here: ${why}`;
       return output.kill("SIGKILL");
     }
     // A runtime has things to do when it has just started.
@@ -175,6 +181,11 @@ export class Session {
     this.#origin = origin;
     const sampler = this.#sampler = new Sampler(this.#output!.pid, origin);
     this.#timer = setInterval(() => sampler.sample(), INTERVAL);
+  }
+
+  /** Why it did not start. */
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   /** Whether time passes: it has begun, and neither the recording nor the server has ended. */
@@ -310,15 +321,20 @@ export class Client {
 
   /** Stops reading. */
   pause(): void {
+    if (this.#socket.isPaused()) return;
     this.#socket.pause();
+    (this.visit.pauses ??= []).push({ from: this.#now() });
   }
 
   resume(): void {
+    if (!this.#socket.isPaused()) return;
     this.#socket.resume();
+    this.visit.pauses!.at(-1)!.to = this.#now();
   }
 
   /** Shuts down the sending side, and reads on. */
   finish(): void {
+    this.visit.finished ??= this.#now();
     this.#socket.end();
   }
 
