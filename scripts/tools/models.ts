@@ -21,26 +21,6 @@ export function optionsOf(model: string): string {
 }
 
 export const models: Record<string, Model> = {
-<<<<<<< HEAD
-  single: { single: true },
-  blocking: {},
-  processes: {},
-  prefork: {},
-  threads: { work: true },
-  pool: { work: true },
-  tasks: { work: true },
-  nonblocking: {},
-  select: {},
-  poll: {},
-  epoll: {},
-  signals: {},
-  uring: {},
-  coroutines: { work: true },
-  multiplex: { work: true },
-  reuseport: { work: true },
-  reactors: { work: true },
-  offload: { work: true },
-=======
   single: {
     single: true,
     title: "one connection, one exchange",
@@ -55,6 +35,11 @@ export const models: Record<string, Model> = {
     title: "a process per connection",
     look: "Each process sleeps in read for its own client.",
     own: "--max-processes 16",
+  },
+  prefork: {
+    title: "processes made beforehand",
+    look: "Each process sleeps in accept4 on the same socket, then in recv for one client.",
+    own: "--processes 3, --pass",
   },
   threads: {
     work: true,
@@ -98,6 +83,11 @@ export const models: Record<string, Model> = {
     title: "io_uring(7)",
     look: "io_uring_enter is the only call: it submits requests, and waits for completions.",
   },
+  coroutines: {
+    work: true,
+    title: "coroutines by hand, over epoll(7)",
+    look: "main alone sleeps in epoll_wait; each client has a coroutine, parked until its descriptor is ready.",
+  },
   multiplex: {
     work: true,
     title: "I/O multiplexing by the runtime's event loop",
@@ -121,5 +111,4 @@ export const models: Record<string, Model> = {
     look: "Threads compute for any client, and main stays free to serve the others.",
     own: "--workers N, --queue 16",
   },
->>>>>>> page
 };
