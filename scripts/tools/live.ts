@@ -2,9 +2,11 @@
 /** A page on which lanes grow while its reader plays the clients: its own server, on the loopback alone. */
 
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { readFileSync } from "node:fs";
 import { type AddressInfo } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { draw, type Picture } from "./lanes.ts";
+import { draw } from "./lanes.ts";
+import { models as table, optionsOf } from "./models.ts";
 import { drawSvg } from "./picture.ts";
 import { explain, fail, onStop, printAll } from "../shim/program.ts";
 import { type Client, Session, type Settings } from "./session.ts";
@@ -19,6 +21,7 @@ const FORBIDDEN = /^--(exec|host|port)(=|$)/;
 /** What the chosen client can be told; each is a button. */
 const acts: Record<string, (client: Client) => void> = {
   "send 1 B": (client) => client.send("x"),
+  "send light": (client) => client.send("light"),
   "send 64 KiB": (client) => client.send(new Uint8Array(1 << 16).fill(120)),
   "send 16 MiB": (client) => client.send(new Uint8Array(1 << 24).fill(120)),
   "stop reading": (client) => client.pause(),
@@ -28,34 +31,92 @@ const acts: Record<string, (client: Client) => void> = {
   "close": (client) => client.close(),
 };
 
+/** An experiment: what runs, the buttons that are pressed, each after so many milliseconds, and what to look at. */
+interface Lesson {
+  models: [model: string, options: string][];
+  steps: [after: number, what: string, client?: string][];
+  look: string;
+}
+
+const lessons: Record<string, Lesson> = {
+  "the fourth waits": {
+    models: [["pool", ""]],
+    steps: [
+      ...Array<[number, string]>(4).fill([400, "connect 1"]),
+      [400, "send 1 B", "D"],
+      [3000, "close", "A"],
+    ],
+    look: "Client D is accepted and has sent, but waits in line: three threads are taken by three silent clients. " +
+      "When A leaves, its thread serves D.",
+  },
+  "backpressure": {
+    models: [["tasks", "--work 0"]],
+    steps: [[400, "connect 1"], [600, "stop reading", "A"], [600, "send 16 MiB", "A"], [4000, "read again", "A"]],
+    look:
+      "Client A sends 16 MiB and reads nothing. When the buffers are full, the server stops receiving: main sleeps " +
+      "and uses no CPU. When A reads again, the rest flows, and its reply mark appears.",
+  },
+  "half-close": {
+    models: [["tasks", "--work 2000"]],
+    steps: [[400, "connect 1"], [600, "send 1 B", "A"], [500, "half-close", "A"]],
+    look: "Client A sends, then shuts down its sending side while the server still computes. The reply comes all the " +
+      "same; then the server reads the end of the stream, and closes.",
+  },
+  "one client computes": {
+    models: [["tasks", "--work 2000"], ["offload", "--work 2000"]],
+    steps: [[400, "connect 1"], [300, "connect 1"], [600, "send 1 B", "A"], [300, "send light", "B"]],
+    look: "Client A asks for two seconds of CPU, and B for nothing but an echo. In tasks, B waits until main has " +
+      "computed for A. In offload a thread computes, and B is answered at once.",
+  },
+};
+
+/** Lines of a log that the page shows. */
+const LOG_LINES = 200;
+/** Pixels: the width of a picture on a phone, and elsewhere. */
+const NARROW = 360, WIDE = 900;
+
 /** Serves the page until this process is stopped. It offers the `chosen` models first, of those in `folder`. */
 export async function live(folder: string, models: string[], chosen: string[], port: number, settings: Settings) {
-  let sessions: Session[] = [], phase = "stopped", seen = 0, named = 0, timer: ReturnType<typeof setInterval>;
+  let sessions: Session[] = [],
+    phase = "stopped",
+    reason = "",
+    choice: [model: string, options: string][] = [],
+    seen = 0,
+    named = 0,
+    timer: ReturnType<typeof setInterval>;
   /** Each is one client of every server. */
-  const clients = new Map<string, Client[]>(), pages = new Set<ServerResponse>();
+  const clients = new Map<string, Client[]>(), pages = new Map<ServerResponse, number>();
 
   const running = () => sessions.filter((session) => session.running);
   const present = (name: string) => (clients.get(name) ?? []).filter(({ visit }) => visit.end === 0);
   const open = () => [...clients.keys()].filter((name) => present(name).length > 0);
 
-  /** What the page shows now. */
-  function news(): string {
-    const pictures = sessions.map((session): Picture => {
-      const recording = session.snapshot();
-      return draw(recording, Math.max(0, recording.end - WINDOW));
-    });
-    const since = pictures.some(({ start }) => start > 0) ? `the last ${WINDOW / 1000} s` : "all since the start";
-    const text = sessions.length === 0 ? "Choose a model, or two, start it, and be its clients." : `${phase}: ${since}`;
+  /** What a page of this width shows now. */
+  function news(width: number): string {
+    const recordings = sessions.map((session) => session.snapshot());
+    const shows = recordings.map((recording) => ({
+      model: recording.model,
+      svg: drawSvg([draw(recording, Math.max(0, recording.end - WINDOW))], WINDOW, width),
+      log: recording.lines.slice(-LOG_LINES).map(({ time, thread, event, id, detail }) =>
+        [time.toFixed(1).padStart(8), thread, event, id > 0 ? `#${id}` : "", detail].filter(Boolean).join(" ")
+      ).join("\n"),
+    }));
+    const all = recordings.every(({ end }) => end <= WINDOW);
+    const since = all ? "everything since the start is shown" : `the last ${WINDOW / 1000} s are shown`;
+    const state = [phase, phase === "stopped" && reason].filter(Boolean).join(", ");
+    const text = sessions.length === 0 ? "Choose a model, or two, start it, and be its clients." : `${state}: ${since}`;
     const labels = open().map((name) => [name, [name, ...present(name)[0].notes].join(", ")]);
-    return `data: ${JSON.stringify({ svg: drawSvg(pictures, WINDOW), phase, text, clients: labels })}\n\n`;
+    return `data: ${JSON.stringify({ shows, phase, text, choice, clients: labels })}\n\n`;
   }
 
   function publish(): void {
     if (pages.size === 0) return;
     seen = performance.now();
-    const text = news();
-    // One that reads slowly misses some.
-    for (const page of pages) if (page.writableLength < 1 << 20) page.write(text);
+    for (const width of new Set(pages.values())) {
+      const text = news(width);
+      // One that reads slowly misses some.
+      for (const [page, own] of pages) if (own === width && page.writableLength < 1 << 20) page.write(text);
+    }
   }
 
   async function start(fields: URLSearchParams): Promise<void> {
@@ -77,8 +138,10 @@ export async function live(folder: string, models: string[], chosen: string[], p
       clearInterval(timer);
       timer = setInterval(() => {
         publish();
-        if (performance.now() - seen > UNSEEN) stop();
+        if (performance.now() - seen > UNSEEN) stop("as no page was open");
       }, EACH);
+      choice = wanted.map(({ model, options }) => [model, options.join(" ")]);
+      reason = "as the servers have ended";
       sessions = wanted.map(({ model, options }) =>
         new Session(folder, model, { ...settings, options: [...settings.options, ...options] })
       );
@@ -93,10 +156,13 @@ export async function live(folder: string, models: string[], chosen: string[], p
       phase = "running";
       rest();
     }
+    const failed = sessions.findIndex(({ failure }) => failure);
+    if (failed >= 0) throw new Error(`${wanted[failed].model}: ${sessions[failed].failure}`);
   }
 
   /** Ends the servers; what they did is still shown. */
-  async function stop(): Promise<void> {
+  async function stop(why = reason): Promise<void> {
+    if (running().length > 0) reason = why;
     await Promise.all(sessions.map((session) => session.stop()));
     rest();
   }
@@ -113,7 +179,7 @@ export async function live(folder: string, models: string[], chosen: string[], p
   async function obey(fields: URLSearchParams): Promise<void> {
     const what = fields.get("what") ?? "", count = /^connect (1|10)$/.exec(what)?.[1];
     if (what === "start") return await start(fields);
-    if (what === "stop") return await stop();
+    if (what === "stop") return await stop("as you have asked");
     if (running().length === 0) throw new Error("no server runs");
     if (count) {
       if (open().length + Number(count) > MOST_CLIENTS) throw new Error(`${MOST_CLIENTS} clients are the most`);
@@ -141,12 +207,17 @@ export async function live(folder: string, models: string[], chosen: string[], p
     // Other pages in the same browser can send requests here, too, and have their own names lead here.
     const own = hosts.find((own) => own.host === host);
     if (!own || (method !== "GET" || origin) && origin !== own.origin) return reply(403, "not from the page itself\n");
-    if (method === "GET" && url === "/") return reply(200, page(models, chosen), "text/html");
-    if (method === "GET" && url === "/events") {
+    // The page reads its choice in the address itself.
+    const [path, query] = (url ?? "").split("?");
+    if (method === "GET" && path === "/") return reply(200, page(models, chosen), "text/html");
+    const source = models.find((model) => path === `/${model}.ts`);
+    if (method === "GET" && source) return reply(200, readFileSync(`${folder}/${source}.ts`, "utf8"));
+    if (method === "GET" && path === "/events") {
+      const width = query === "narrow" ? NARROW : WIDE;
       response.writeHead(200, { ...headers, "content-type": "text/event-stream" });
       response.on("close", () => pages.delete(response));
-      pages.add(response);
-      return response.write(news());
+      pages.set(response, width);
+      return response.write(news(width));
     }
     if (method !== "POST" || url !== "/do") return reply(404, "there is only / here\n");
     const body = await read(request);
@@ -162,7 +233,7 @@ export async function live(folder: string, models: string[], chosen: string[], p
   await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", () => resolve()));
   const taken = (server.address() as AddressInfo).port;
   const hosts = ["127.0.0.1", "localhost", "[::1]"].map((name) => new URL(`http://${name}:${taken}`));
-  onStop(stop);
+  onStop(() => stop());
   await printAll(`${hosts[0]} is the page; Ctrl-C ends it, and its servers\n`);
   return await new Promise<never>(() => {});
 }
@@ -197,9 +268,12 @@ function letters(index: number): string {
 function page(models: string[], chosen: string[]): string {
   const button = (name: string, more = "") => `<button name="what" value="${name}"${more}>${name}</button>`;
   const choice = (place: number, none: string) =>
-    `<select name="model${place}" aria-label="model">${none}${
+    `<div class="choice"><select name="model${place}" aria-label="model">${none}${
       models.map((model) => `<option${model === chosen[place - 1] ? " selected" : ""}>${model}</option>`).join("")
-    }</select> <input name="options${place}" aria-label="its options" placeholder="its options">`;
+    }</select> <input name="options${place}" aria-label="its options" placeholder="its options">
+      <small id="known${place}"></small></div>`;
+  const about = Object.fromEntries(models.map((model) => [model, { ...table[model], known: optionsOf(model) }]));
+  const json = (value: unknown) => JSON.stringify(value).replaceAll("<", "\\u003c");
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -211,33 +285,118 @@ function page(models: string[], chosen: string[]): string {
   body { max-width: 900px; margin: 1em auto; padding: 0 1em }
   fieldset { border: 0; margin: 0; padding: 0.3em 0; display: flex; flex-wrap: wrap; gap: 0.4em; align-items: center }
   select[name="client"] { width: 9em }
+  small { display: block; opacity: 0.75; max-width: 28em }
+  h2 { margin: 1em 0 0; font-size: 1.2em }
   svg { max-width: 100%; height: auto }
+  pre { height: 10em; overflow: auto; font-size: 12px; line-height: 1.4; border: 1px solid #8886; padding: 0.5em }
+  #look:not(:empty) { border-left: 4px solid #79aef5; padding-left: 0.7em }
 </style>
 <form>
+  <fieldset id="lessons">Experiments: ${
+    Object.keys(lessons).map((name) => `<button type="button" value="${name}">${name}</button>`).join(" ")
+  }</fieldset>
   <fieldset>${choice(1, "")} ${choice(2, '<option value="">no second one</option>')}
     ${button("start", ' id="start"')} ${button("stop", ' id="stop"')}</fieldset>
   <fieldset id="clients">${button("connect 1")} ${button("connect 10")}
     <fieldset id="acts"><select name="client" aria-label="client"></select>
       ${Object.keys(acts).map((name) => button(name)).join(" ")}</fieldset></fieldset>
 </form>
+<p id="look" role="status"></p>
 <p><output id="text"></output> <strong id="said" role="alert"></strong></p>
-<div id="picture"></div>
+<main id="shows"></main>
 <script type="module" nonce="${nonce}">
+  const about = ${json(about)}, lessons = ${json(lessons)};
   const form = document.forms[0], { client } = form.elements, at = (id) => document.getElementById(id);
-  form.onsubmit = async (event) => {
-    event.preventDefault();
-    const body = new URLSearchParams(new FormData(form, event.submitter));
+  const add = (parent, name, fields) => parent.appendChild(Object.assign(document.createElement(name), fields));
+
+  async function tell(body) {
+    at("said").textContent = "";
     const reply = await fetch("do", { method: "POST", body }).then((reply) => reply.text(), String);
     at("said").textContent = reply;
+    return reply === "";
+  }
+
+  // A choice is the list of models and their options: the form shows it, and the address keeps it.
+  function choose(choice) {
+    for (const place of [1, 2]) {
+      const [model = "", options = ""] = choice[place - 1] ?? [], { elements } = form;
+      if (place === 2 || about[model]) elements["model" + place].value = about[model] ? model : "";
+      elements["options" + place].value = options;
+    }
+    list();
+  }
+  function list() {
+    for (const place of [1, 2]) {
+      at("known" + place).textContent = about[form.elements["model" + place].value]?.known ?? "";
+    }
+  }
+  form.onchange = list;
+
+  // Whatever is pressed by hand ends an experiment.
+  let experiment = 0;
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    experiment++;
+    at("look").textContent = "";
+    tell(new URLSearchParams(new FormData(form, event.submitter)));
   };
-  const events = new EventSource("events");
+  at("lessons").onclick = async ({ target: { value } }) => {
+    if (!lessons[value]) return;
+    const { models, steps, look } = lessons[value], own = ++experiment;
+    choose(models);
+    at("look").textContent = look;
+    if (!await tell(new URLSearchParams([...new FormData(form), ["what", "start"]]))) return;
+    for (const [after, what, client = ""] of steps) {
+      await new Promise((resolve) => setTimeout(resolve, after));
+      if (own !== experiment || !await tell(new URLSearchParams({ what, client }))) return;
+    }
+  };
+
+  // A picture and its log for each model; they stay while the same models run, so that a log keeps its place.
+  function show(shows) {
+    const main = at("shows");
+    if (shows.map(({ model }) => model).join() !== main.dataset.models) {
+      main.dataset.models = shows.map(({ model }) => model).join();
+      main.replaceChildren();
+      for (const { model } of shows) {
+        const part = add(main, "section", {});
+        add(part, "h2", { textContent: model + ": " + about[model].title });
+        const words = add(part, "p", { textContent: about[model].look + " " });
+        add(words, "a", { href: model + ".ts", target: "_blank", textContent: "source of " + model + ".ts" });
+        add(part, "div", { className: "picture" });
+        add(part, "pre", { tabIndex: 0, ariaLabel: "log of " + model });
+      }
+    }
+    shows.forEach(({ svg, log }, i) => {
+      const [, , picture, pre] = main.children[i].children;
+      picture.innerHTML = svg;
+      if (pre.textContent === log) return;
+      const below = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 20;
+      pre.textContent = log;
+      if (below) pre.scrollTop = pre.scrollHeight;
+    });
+  }
+
+  const address = new URLSearchParams(location.search);
+  if (address.has("model1")) choose([1, 2].map((place) => ["model", "options"].map((name) => address.get(name + place))));
+  else list();
+
+  let known = "[]";
+  const events = new EventSource(innerWidth < 600 ? "events?narrow" : "events");
   events.onerror = () => at("said").textContent = "timeline.ts has ended";
   events.onopen = () => at("said").textContent = "";
   events.onmessage = ({ data }) => {
-    const { svg, phase, text, clients } = JSON.parse(data), chosen = client.value;
-    at("picture").innerHTML = svg;
+    const { shows, phase, text, choice, clients } = JSON.parse(data), chosen = client.value;
+    // What runs may have been started by another page, or before this one was loaded.
+    if (JSON.stringify(choice) !== known && (known !== "[]" || phase !== "stopped" || !address.has("model1"))) {
+      choose(choice);
+      const fields = choice.flatMap(([model, options], i) => [["model" + (i + 1), model], ["options" + (i + 1), options]]);
+      history.replaceState(null, "", "?" + new URLSearchParams(fields));
+    }
+    known = JSON.stringify(choice);
+    show(shows);
     at("text").textContent = text;
-    at("start").disabled = phase === "starting";
+    at("start").disabled = at("lessons").disabled = phase === "starting";
     at("stop").disabled = phase === "stopped";
     at("clients").disabled = phase !== "running";
     at("acts").disabled = clients.length === 0;

@@ -166,7 +166,9 @@ export class Session {
       if (this.#port > 0) break;
       if (output.code === undefined && performance.now() - since < PATIENCE) continue;
       const why = output.code === undefined ? `not ready after ${PATIENCE / 1000} s` : howEnded(output);
-      if (!this.#stopped) this.#failure = `does not run here: ${why}`;
+      // A mistake in its options is not the machine's.
+      const mistake = output.code === 2 && lastWords(output.errors);
+      if (!this.#stopped) this.#failure = mistake || `does not run here: ${why}`;
       return output.kill("SIGKILL");
     }
     // A runtime has things to do when it has just started.
@@ -179,6 +181,11 @@ export class Session {
     this.#origin = origin;
     const sampler = this.#sampler = new Sampler(this.#output!.pid, origin);
     this.#timer = setInterval(() => sampler.sample(), INTERVAL);
+  }
+
+  /** Why it did not start. */
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   /** Whether time passes: it has begun, and neither the recording nor the server has ended. */
