@@ -21,7 +21,7 @@
  */
 
 import { isMainThread, workerData } from "node:worker_threads";
-import { BlockingServer, BlockingThread, limitCalls, TIMEOUT } from "./shim/blocking.ts";
+import { BlockingServer, BlockingThread, TIMEOUT } from "./shim/blocking.ts";
 import {
   cannotListen,
   formatAddress,
@@ -71,7 +71,7 @@ async function createListener(): Promise<number> {
   const listener = sys.must(sys.socket(sys.familyOf(address), sys.SOCK_STREAM | sys.SOCK_CLOEXEC, 0));
   sys.must(sys.setOption(listener, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1));
   sys.must(sys.setOption(listener, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
-  limitCalls(listener, TIMEOUT);
+  sys.limitCalls(listener, TIMEOUT);
   // Step 2: bind.
   sys.must(sys.bind(listener, address));
   // Step 3: listen. From here on clients can connect.

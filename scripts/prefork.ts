@@ -27,7 +27,7 @@
  */
 
 import { spawn } from "node:child_process";
-import { type BlockingThread, limitCalls, TIMEOUT } from "./shim/blocking.ts";
+import { type BlockingThread, TIMEOUT } from "./shim/blocking.ts";
 import { joinIfChild } from "./shim/child.ts";
 import { joinPreforked, Preforked } from "./shim/prefork.ts";
 import {
@@ -65,8 +65,7 @@ const BUFFER_SIZE = 65_536;
 async function main(): Promise<void> {
   const children = new Preforked(import.meta.url, options.processes);
   // create, bind, listen
-  const listener = await sys.openListener(options, sys.SOCK_STREAM | (options.pass ? sys.SOCK_NONBLOCK : 0));
-  limitCalls(listener, TIMEOUT);
+  const listener = await sys.openListener(options, sys.SOCK_STREAM | (options.pass ? sys.SOCK_NONBLOCK : 0), TIMEOUT);
   heartbeat("children", 3, () => [list(children.describe())]);
   heartbeat("backlog", 0.25, () => {
     const waiting = sys.backlogOf(listener);
@@ -85,7 +84,7 @@ async function keep(children: Preforked, place: number, listener: number): Promi
   const [program, ...args] = children.command;
   while (!stopping) {
     const [socket, theirs] = options.pass ? sys.socketPair(sys.SOCK_STREAM | sys.SOCK_CLOEXEC) : [-1, listener];
-    if (options.pass) limitCalls(theirs, TIMEOUT);
+    if (options.pass) sys.limitCalls(theirs, TIMEOUT);
     const ended = children.run(place, socket, (settings) =>
       // Its standard input is where its clients come from, its standard error the log; the last is the shared memory.
       spawn(program, args, { stdio: [theirs, "ignore", 1, children.board], ...settings }));

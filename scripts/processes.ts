@@ -26,7 +26,6 @@
  */
 
 import { spawn } from "node:child_process";
-import { limitCalls } from "./shim/blocking.ts";
 import { joinIfChild, StandardConnection } from "./shim/child.ts";
 import { Children } from "./shim/children.ts";
 import {
@@ -62,8 +61,7 @@ const TIMEOUT = 500;
 async function main(): Promise<void> {
   const children = new Children(import.meta.url, options), most = options["max-processes"];
   // create, bind, listen
-  const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK);
-  if (children.timeLimit < Infinity) limitCalls(listener, children.timeLimit);
+  const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK, children.timeLimit);
   heartbeat("processes", 3, () => [list(children.describe())]);
   heartbeat("backlog", 0.25, () => {
     const waiting = children.list.length < most ? 0 : sys.backlogOf(listener);

@@ -66,15 +66,18 @@ export function addressText(address: SocketAddress): string {
 /**
  * The first three of the eight steps: socket(2), bind(2), listen(2). `type` is SOCK_STREAM with SOCK_NONBLOCK or
  * without. Prints the ready line and returns the descriptor, or ends the process with a line that says why the address
- * can't be had (EADDRINUSE, EACCES, ENOTFOUND).
+ * can't be had (EADDRINUSE, EACCES, ENOTFOUND). With a `timeLimit`, a call that blocks on it, or on a connection that it
+ * accepts, gives up after so many milliseconds: see `limitCalls`.
  */
-export async function openListener(where: Address, type: number): Promise<number> {
+export async function openListener(where: Address, type: number, timeLimit = Infinity): Promise<number> {
   try {
     const [address] = await resolveAddresses(where);
     const fd = must(sys.socket(familyOf(address), type | sys.SOCK_CLOEXEC, 0));
     // The port can be had again right after the server has ended; and no reply waits for another to be acknowledged.
     must(setOption(fd, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1));
     must(setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
+    // Before a client can connect: connections inherit it.
+    if (timeLimit < Infinity) limitCalls(fd, timeLimit);
     must(sys.bind(fd, address));
     must(sys.listen(fd, 4096));
     must(sys.getsockname(fd, address));
@@ -92,4 +95,18 @@ export function setOption(fd: number, level: number, option: number, value: numb
   int ??= memory(4);
   int.ints[0] = value;
   return sys.setsockopt(fd, level, option, int, 4);
+}
+
+/**
+ * Gives calls on a socket a time limit: then they return -EAGAIN, or how much was sent by then. The connections that a
+ * listening socket accepts inherit it. See SO_RCVTIMEO in socket(7).
+ */
+export function limitCalls(fd: number, milliseconds: number): void {
+  const timeout = memory(16);
+  // A `struct timeval`: seconds and microseconds, of 64 bits each.
+  timeout.ints[0] = milliseconds / 1000;
+  timeout.ints[2] = milliseconds % 1000 * 1000;
+  for (const option of [sys.SO_RCVTIMEO, sys.SO_SNDTIMEO]) {
+    must(sys.setsockopt(fd, sys.SOL_SOCKET, option, timeout, 16));
+  }
 }

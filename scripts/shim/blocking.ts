@@ -14,18 +14,6 @@ import { keepWorker, post } from "./worker.ts";
 /** Milliseconds after which a call gives up. */
 export const TIMEOUT = 500;
 
-/**
- * Gives calls on a socket a time limit: then they return -EAGAIN, or how much was sent by then. The connections that a
- * listening socket accepts inherit it. See SO_RCVTIMEO in socket(7).
- */
-export function limitCalls(fd: number, milliseconds: number): void {
-  const timeout = sys.timeval();
-  sys.setTimeval(timeout, milliseconds);
-  for (const option of [sys.SO_RCVTIMEO, sys.SO_SNDTIMEO]) {
-    sys.must(sys.setsockopt(fd, sys.SOL_SOCKET, option, timeout, 16));
-  }
-}
-
 /** Whether a call has come back without a result: its time was over, or a signal has interrupted it. */
 export function isNothing(result: number): boolean {
   return result === -sys.EAGAIN || result === -sys.EINTR;

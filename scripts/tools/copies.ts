@@ -114,11 +114,10 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/server\.settings\(0\)/, "server.settings()"],
     [/(new BlockingServer\(listener), .*?\)/, "$1)"],
   ],
-  processes: [
-    [/(import\.meta\.url, options)\)/, '$1["max-processes"])'],
-    [/const log = .*;/, "const log = 1;"],
-    [/ *\/\/ Its standard error is the log: .*\n/, "  // Its standard error is this one's output.\n"],
-  ],
+  processes: [[/, children\.timeLimit\)/, ")"], [/(import\.meta\.url, options)\)/, '$1["max-processes"])'], [
+    /const log = .*;/,
+    "const log = 1;",
+  ], [/ *\/\/ Its standard error is the log: .*\n/, "  // Its standard error is this one's output.\n"]],
   uring: [
     [/.*\nconst silent = .*;\n/, ""],
     [/, silent\)/, ")"],
