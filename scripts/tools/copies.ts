@@ -171,6 +171,7 @@ export function copy(name: string, runtime: string): string {
     has(/\bclients\.flush\(/) && "flushes",
     runtime === "deno" ? "deno" : "plain",
     has(/\.exchanges/) && "exchanges",
+    has(/\bMESSAGES\b/) && "counted",
     has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
   ];
   const endings = [

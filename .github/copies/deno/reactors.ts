@@ -241,22 +241,6 @@ function numberOf({ ints }: Memory, index: number): number {
 
 const READ = 1, WRITE = 4;
 
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  accept4: cFunction("accept4", "int", "filled", "int"),
-  send: cFunction("send", "int", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
-  epoll_create1: cFunction("epoll_create1", "int"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  epoll_ctl: cFunction("epoll_ctl", "int", "int", "int", "pointer"),
-  epoll_wait: cFunction("epoll_wait", "int", "pointer", "int", "int"),
-  recv: cFunction("recv", "int", "pointer", "size", "int"),
-};
-
 /** What the loop must remember of a client between two events. */
 interface Client {
   readonly fd: number;
@@ -325,6 +309,7 @@ class Clients {
     const sent = sys.send(client.fd, buffer, size, 0);
     if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
     if (sent > 0) log("send", client.id, sent);
+    if (sent === size) Atomics.add(workerData.counts, MESSAGES, 1);
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
     this.#selector.modify(client.fd, WRITE);
@@ -338,6 +323,7 @@ class Clients {
     if (sent < 0) return this.ended(client, sent);
     log("send", client.id, sent);
     client.unsent = sent < unsent.length ? unsent.subarray(sent) : null;
+    if (!client.unsent) Atomics.add(workerData.counts, MESSAGES, 1);
     if (!client.unsent) this.#selector.modify(client.fd, READ);
   }
 
@@ -433,6 +419,24 @@ function heartbeat(
   }, seconds * 1000);
 }
 
+const ACCEPTED = 0, OPEN = 1, MESSAGES = 2;
+
+/** System calls, with what they take: see section 2 of the manual. */
+const sys = {
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  send: cFunction("send", "int", "pointer", "size", "int"),
+  close: cFunction("close", "int"),
+  epoll_create1: cFunction("epoll_create1", "int"),
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+  epoll_ctl: cFunction("epoll_ctl", "int", "int", "int", "pointer"),
+  epoll_wait: cFunction("epoll_wait", "int", "pointer", "int", "int"),
+  recv: cFunction("recv", "int", "pointer", "size", "int"),
+};
+
 // ---------------------------------------- the server
 
 const SIZE = 65_536, TIMEOUT = 500, EVENTS = 512, found = epollEvents(EVENTS);
@@ -465,11 +469,15 @@ async function main(): Promise<void> {
 }
 
 function describe({ name, counts }: Loop): string {
+  return `${name} given ${counts[ACCEPTED]}, open ${counts[OPEN]}, messages ${
+    counts[MESSAGES]
+  }`;
 }
 
 /** The loop that gets client number `id`. */
 function choose(loops: Loop[], id: number): Loop {
   if (SPREAD === "round") return loops[(id - 1) % loops.length];
+  const open = ({ counts }: Loop) => Atomics.load(counts, OPEN);
   return loops.reduce((fewest, loop) =>
     open(loop) < open(fewest) ? loop : fewest
   );
@@ -481,6 +489,8 @@ function choose(loops: Loop[], id: number): Loop {
  */
 function give({ name, epoll, counts }: Loop, fd: number, id: number): void {
   log("give", id, name);
+  Atomics.add(counts, ACCEPTED, 1);
+  Atomics.add(counts, OPEN, 1);
   must(sys.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, epollEvent(WRITE, fd, id)));
 }
 
@@ -491,6 +501,8 @@ function loop(): void {
   post(parentPort!, "waits");
 
   for (;;) {
+    const count = sys.epoll_wait(epoll, found, EVENTS, TIMEOUT),
+      registered = Atomics.load(counts, OPEN);
     if (count > 0 && registered > 0) {
       logWait("epoll_wait", {
         ready: count,
@@ -523,6 +535,7 @@ function loop(): void {
 
   function unregister(fd: number): void {
     sys.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
+    Atomics.sub(counts, OPEN, 1);
   }
 
   /** A client is ready, or was: readiness is a hint. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** The clients of a loop over non-blocking descriptors, in a copy. */
 
-import { log, shown } from "./program.ts";
+import { workerData } from "node:worker_threads";
+import { log, MESSAGES, shown } from "./program.ts";
 import * as sys from "./sys.ts";
 
 export const READ = 1, WRITE = 4; // tag: waits
@@ -106,7 +107,7 @@ export class Clients {
     client.drained = false; // tag: drained
     if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
     if (sent > 0) log("send", client.id, sent);
-    if (sent === size) client.exchanges++; // tag: exchanges
+    if (sent === size) Atomics.add(workerData.counts, MESSAGES, 1); // tag: counted
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
     this.#selector.modify(client.fd, WRITE);
@@ -121,7 +122,7 @@ export class Clients {
     client.drained = false; // tag: drained
     log("send", client.id, sent);
     client.unsent = sent < unsent.length ? unsent.subarray(sent) : null;
-    if (!client.unsent) client.exchanges++; // tag: exchanges
+    if (!client.unsent) Atomics.add(workerData.counts, MESSAGES, 1); // tag: counted
     if (!client.unsent) this.#selector.modify(client.fd, READ);
   }
 

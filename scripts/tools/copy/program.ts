@@ -97,6 +97,9 @@ export function nextNumber(): number {
   return Atomics.add(numbers, 0, 1) + 1;
 }
 
+/** What is counted of a loop: clients that it was given, and has; messages. */
+export const ACCEPTED = 0, OPEN = 1, MESSAGES = 2;
+
 /** Whether a message begins with `light`. */
 export function isLight(data: Uint8Array): boolean {
   return new TextDecoder().decode(data.subarray(0, 5)) === "light";

@@ -6,9 +6,6 @@ import { Worker } from "node:worker_threads";
 import { log } from "./program.ts";
 import * as sys from "./sys.ts";
 
-/** What is counted of a loop: clients that it was given, and has; messages. */
-export const GIVEN = 0, OPEN = 1, MESSAGES = 2;
-
 /** What a loop's thread finds in its workerData. */
 export interface Loop {
   name: string;
