@@ -317,8 +317,8 @@ export const twins: Twin[] = [
   {
     name: "blocks where the reader of its log stalls",
     file: "shim/log.ts",
-    from: "fs.constants.O_WRONLY | fs.constants.O_NONBLOCK",
-    to: "fs.constants.O_WRONLY",
+    from: "O_WRONLY | O_NONBLOCK | O_NOCTTY",
+    to: "O_WRONLY | O_NOCTTY",
     ...{ model: "epoll.ts", runtime: "node", caught: stalled, says: /bytes came/ },
   },
   {

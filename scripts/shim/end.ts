@@ -5,7 +5,7 @@ import * as fs from "node:fs";
 import { basename } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { closeAll } from "./connections.ts";
-import { errorCode, explain, formatAddress, log, logTo, onLogFailure } from "./log.ts";
+import { errorCode, explain, formatAddress, log, onLogFailure } from "./log.ts";
 import { process, self, type ThreadSettings } from "./runtime.ts";
 
 export function scriptName(): string {
@@ -75,8 +75,7 @@ let isChild = false;
  */
 export function joinParent({ name, origin }: Pick<ThreadSettings, "name" | "origin">): void {
   isChild = true;
-  Object.assign(self, { name, origin });
-  logTo(2);
+  Object.assign(self, { name, origin, output: 2 });
 }
 
 /** The reader is gone, as after `| head`, which ends the server; or the disk is full, which is said. */

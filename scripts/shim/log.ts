@@ -6,7 +6,7 @@ import { setInterval, setTimeout } from "node:timers";
 // The whole module: a runtime that is too old may lack a name, and has to get as far as the line that says so.
 import * as util from "node:util";
 import { isMainThread } from "node:worker_threads";
-import { now, runtime, self } from "./runtime.ts";
+import { now, process, runtime, self } from "./runtime.ts";
 
 // ---------------------------------------------------------------- lines
 
@@ -97,12 +97,14 @@ const KEPT = 1000;
 const kept: string[] = [];
 let lost = 0, retry = false, unwritable = false, onFailure = (_: unknown) => {};
 
-// A thread writes where the main thread does; but under Deno a descriptor belongs to the thread that has opened it.
-if (isMainThread || runtime === "deno") self.output = openOutput(1);
+/** The log as a stream of the runtime, if it is a socket. */
+let stream: unknown;
 
-/** Has the log written to another descriptor. */
-export function logTo(descriptor: number): void {
-  self.output = openOutput(descriptor);
+/** Opens the log, which without that may block. A thread writes where the main thread does. */
+export function openLog(): void {
+  if (isMainThread) self.output = openOutput(self.output);
+  // Under Deno a descriptor belongs to the thread that has opened it.
+  else if (runtime === "deno") self.output = openOutput(1);
 }
 
 /** Has `failed` called, once, with why the log can't be written. */
@@ -111,8 +113,9 @@ export function onLogFailure(failed: (error: unknown) => void): void {
 }
 
 /**
- * Where lines are written to. The reader of a pipe may stall, and a blocked write would keep the process from
- * stopping: so the pipe is opened anew for this process alone, as non-blocking. What can't be opened blocks.
+ * Where lines are written to. The reader may stall, and a blocked write would keep the process from stopping: so a pipe
+ * or a terminal is opened anew for this process alone, as non-blocking. A socket can't be opened, but the runtime makes
+ * it non-blocking when it makes a stream of it. Whatever this does not work with blocks.
  */
 function openOutput(descriptor: number): number {
   try {
@@ -121,8 +124,14 @@ function openOutput(descriptor: number): number {
     if (runtime === "deno" && Deno.permissions.querySync({ name: "write", path }).state !== "granted") {
       return descriptor;
     }
-    if (!fs.fstatSync(descriptor).isFIFO()) return descriptor;
-    return fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK);
+    const file = fs.fstatSync(descriptor), { O_WRONLY, O_NONBLOCK, O_NOCTTY } = fs.constants;
+    if (file.isFIFO() || file.isCharacterDevice()) return fs.openSync(path, O_WRONLY | O_NONBLOCK | O_NOCTTY);
+    if (file.isSocket() && isMainThread) {
+      const { Socket } = process.getBuiltinModule("node:net") as typeof import("node:net");
+      if (runtime !== "bun") stream = new Socket({ fd: descriptor, readable: false });
+      else stream = descriptor === 2 ? process.stderr : process.stdout;
+    }
+    return descriptor;
   } catch {
     return descriptor;
   }
@@ -138,7 +147,7 @@ export function print(line: string): void {
 
 function flush(): void {
   try {
-    // A line goes into a pipe whole or not at all: see PIPE_BUF in pipe(7).
+    // A line goes into a pipe or a socket whole or not at all: see PIPE_BUF in pipe(7).
     for (; kept.length > 0; kept.shift()) fs.writeSync(self.output, kept[0]);
     if (lost === 0) return;
     const count = lost;

@@ -6,7 +6,7 @@ import * as util from "node:util";
 import { isMainThread } from "node:worker_threads";
 import { limitSilence } from "./connections.ts";
 import { fail, scriptName, stopOnSignals, usageError } from "./end.ts";
-import { print } from "./log.ts";
+import { openLog, print } from "./log.ts";
 import { process, runtime, self } from "./runtime.ts";
 import { burnRate } from "./work.ts";
 
@@ -59,6 +59,7 @@ export function parseOptions<T extends Options>(
   operands = "",
 ): Values<T> & { operands: string[] } {
   requireRuntime();
+  openLog();
   if (isMainThread) {
     try {
       self.given = readOptions({ ...options, ...help }, process.argv.slice(2), operands !== "");

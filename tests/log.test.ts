@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+/** A log that is no pipe: a terminal, or the unix socket that a program under Node or Bun gives its children. */
+
+import { existsSync, readFileSync } from "node:fs";
+import process from "node:process";
+import { findRuntime } from "../scripts/tools/runtimes.ts";
+import { assert, assertEquals } from "./assert.ts";
+import { check, Client, hasFFI, linux, Pipe, runtimes, serve, until } from "./harness.ts";
+
+/** Start a program with such a log, and copy that to their own output until this takes no more, or what comes first. */
+const parents = {
+  terminal: ["sh", "-c", 'exec script -qfec "exec $*" /dev/null', "sh"],
+  "unix socket": [
+    "node",
+    "-e",
+    `const [program, ...args] = process.argv.slice(1);
+    const { stdout } = require("child_process").spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
+    stdout.once("data", (data) => process.stdout.write(data) && stdout.pause());`,
+  ],
+};
+
+/** The process that `pid` has started, once there is one. */
+function childOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ")[0]);
+}
+
+function isGone(pid: number): boolean {
+  return !existsSync(`/proc/${pid}`) || /\) Z/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+}
+
+const scripts: [script: string, systemCalls?: boolean][] = [["tasks.ts"], ["pool.ts"], ["epoll.ts", true], [
+  "processes.ts",
+  true,
+]];
+
+for (const runtime of linux ? runtimes : []) {
+  for (const [script, systemCalls] of scripts) {
+    if (systemCalls && !hasFFI(runtime)) continue;
+    for (const [kind, parent] of Object.entries(parents)) {
+      check(`${runtime.name} ${script}: a log whose reader stalls holds nobody up, if it is a ${kind}`, async () => {
+        if (kind !== "terminal" && typeof findRuntime("node") === "string") return "no node here";
+        const log = new Pipe(), started = { ...runtime, command: [...parent, ...runtime.command] };
+        await serve(started, script, ["--messages", "0"], async (server) => {
+          const [, port] = await log.line(/^listening on .*:(\d+)\r?$/), pid = childOf(server.pid);
+          try {
+            const client = await Client.connect(Number(port));
+            // More than pipe and log hold. Each message is two lines.
+            for (let i = 0; i < 1300; i++) assert(await client.echo("x".repeat(60)), "it is served");
+            process.kill(pid, "SIGTERM");
+            assert(await until(() => isGone(pid), 5), "SIGTERM ends it");
+            assertEquals(server.errors, "");
+          } finally {
+            // It would outlive its parent, and keep what the test reads open.
+            if (!isGone(pid)) process.kill(pid, "SIGKILL");
+          }
+        }, { output: log.path });
+        log.close();
+      });
+    }
+  }
+}
