@@ -97,8 +97,8 @@ const KEPT = 1000;
 const kept: string[] = [];
 let lost = 0, retry = false, unwritable = false, onFailure = (_: unknown) => {};
 
-/** The log as a stream of the runtime, if it is a socket. */
-let stream: unknown;
+/** The log as a stream of the runtime, if it is a socket: collected as garbage, it would be closed. */
+const streams: unknown[] = [];
 
 /** Opens the log, which without that may block. A thread writes where the main thread does. */
 export function openLog(): void {
@@ -128,8 +128,8 @@ function openOutput(descriptor: number): number {
     if (file.isFIFO() || file.isCharacterDevice()) return fs.openSync(path, O_WRONLY | O_NONBLOCK | O_NOCTTY);
     if (file.isSocket() && isMainThread) {
       const { Socket } = process.getBuiltinModule("node:net") as typeof import("node:net");
-      if (runtime !== "bun") stream = new Socket({ fd: descriptor, readable: false });
-      else stream = descriptor === 2 ? process.stderr : process.stdout;
+      if (runtime !== "bun") streams.push(new Socket({ fd: descriptor, readable: false }));
+      else streams.push(descriptor === 2 ? process.stderr : process.stdout);
     }
     return descriptor;
   } catch {
