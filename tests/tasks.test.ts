@@ -35,7 +35,7 @@ testModel("tasks.ts", (runtime: Runtime) => {
           await sleep(100);
           process.kill(server.pid, "SIGCONT");
           const times = await Promise.all(clients.map(async (client) => {
-            await client.receive(5, 20);
+            await client.receive(5, 60);
             return performance.now();
           }));
           const told = (await server.count(/ (work|send) #/, 8)).map((line) => / (work|send) (#\d)/.exec(line)!);
