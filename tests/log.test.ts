@@ -39,6 +39,9 @@ for (const runtime of linux ? runtimes : []) {
     for (const [kind, parent] of Object.entries(parents)) {
       check(`${runtime.name} ${script}: a log whose reader stalls holds nobody up, if it is a ${kind}`, async () => {
         if (kind !== "terminal" && typeof findRuntime("node") === "string") return "no node here";
+        if (kind !== "terminal" && script === "processes.ts" && runtime.name === "node") {
+          return "its children share the socket's flags, and one that starts or ends may make it block again";
+        }
         const log = new Pipe(), started = { ...runtime, command: [...parent, ...runtime.command] };
         await serve(started, script, ["--messages", "0"], async (server) => {
           const [, port] = await log.line(/^listening on .*:(\d+)\r?$/), pid = childOf(server.pid);
