@@ -73,8 +73,9 @@ export function parseOptions<T extends Options>(
     stopOnSignals();
   }
   // Now, and not when a client waits for it.
-  if (self.given.work) burnRate();
-  limitSilence(self.given.idle as number);
+  if (options.work === work.work && self.given.work) burnRate();
+  // Other programs may mean something else by `--idle`.
+  if (options.idle === serverOptions.idle) limitSilence(self.given.idle as number);
   return self.given as Values<T> & { operands: string[] };
 }
 
