@@ -64,10 +64,6 @@ const why = {
 
 /** What is not asked of copies, which are written for an article: by the titles of the tests. */
 const excused: [titles: RegExp, why: string][] = [
-  [
-    /^node blocking\.ts --threads 3: clients that never read/,
-    "Known to fail: a client that has reset is not always seen to have left.",
-  ],
   [/^(?!.*(threads|pool)\.ts).*: --messages 3/, "Only where threads are few does a copy have a limit of messages."],
   [
     /^bun (?!.*(blocking|select|poll|epoll|uring|signals|reactors|processes|coroutines)).*: out of descriptors/,

@@ -170,6 +170,7 @@ export function copy(name: string, runtime: string): string {
     has(/\b(clients|acceptor)\.accept\(/) && "accepts",
     has(/\bclients\.flush\(/) && "flushes",
     runtime === "deno" ? "deno" : "plain",
+    runtime === "node" && "node",
     has(/\.exchanges/) && "exchanges",
     has(/\bMESSAGES\b/) && "counted",
     has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",

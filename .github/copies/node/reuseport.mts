@@ -248,7 +248,15 @@ function log(
 ): void {
   const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
-  writeSync(1, `${words.join(" ")}\n`);
+  for (;;) {
+    try {
+      writeSync(1, `${words.join(" ")}\n`);
+      return;
+    } catch (error) {
+      // Node makes a pipe non-blocking for console.log: here it is full.
+      if ((error as { code?: string }).code !== "EAGAIN") throw error;
+    }
+  }
 }
 
 /** Bytes for the log: how many, and the first 60 of them as text. */

@@ -20,7 +20,15 @@ export function logInThread(
 ): void {
   const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
-  writeSync(1, `${words.join(" ")}\n`);
+  for (;;) { // tag: node
+    try { // tag: node
+      writeSync(1, `${words.join(" ")}\n`);
+      return; // tag: node
+    } catch (error) { // tag: node
+      // Node makes a pipe non-blocking for console.log: here it is full. // tag: node
+      if ((error as { code?: string }).code !== "EAGAIN") throw error; // tag: node
+    } // tag: node
+  } // tag: node
 }
 
 /** Prints an event: what happens, to which connection, details. */
