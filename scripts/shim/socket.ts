@@ -208,6 +208,8 @@ export abstract class Connection extends Account implements Source, Closable {
   }
 
   abort(why: unknown): void {
+    // It could not be answered any more.
+    this.#arrived.length = 0;
     this.#break(why);
     // No one serves it yet, who would close it; or no one has even accepted it.
     if (this.unserved) this.close();

@@ -294,6 +294,7 @@ export class Thread {
   #deliver(connection: Connection): void {
     const box = this.#mailbox;
     if (connection !== this.#connection) return;
+    if (connection.isBroken) this.#rest = null;
     for (;;) {
       if (!this.#rest && !connection.readable) {
         connection.onReadable = () => this.#deliver(connection);
