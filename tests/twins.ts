@@ -356,7 +356,7 @@ export const twins: Twin[] = [
     name: "counts the time that it was stopped as the client's silence",
     file: "shim/connections.ts",
     from: "if (lastCount - before > 1500) return;\n",
-    to: "for (const one of open) one.silence += Math.floor((lastCount - before) / 1400);\n",
+    to: "if (before > 0) for (const one of open) one.silence += Math.floor((lastCount - before) / 1400);\n",
     ...{ model: "tasks.ts", runtime: "deno", caught: reasons, says: /0 of 12 bytes came|it was not the client/ },
   },
   {
