@@ -10,7 +10,8 @@ import { checkSums, checkWait } from "./waits.ts";
 testModel("coroutines.ts", (runtime: Runtime) => {
   const title = `${runtime.name} coroutines.ts`, park = /main park #2 until descriptor \d+ is readable/;
   checkWait(runtime, "coroutines.ts", [], /main epoll_wait 1 ready, 3 parked: resume 1: #2/, park);
-  checkSums(runtime, "coroutines.ts", [], "epoll_wait");
+  // It receives again right after a reply, and a client that is fast enough is found to have sent, without a wait.
+  checkSums(runtime, "coroutines.ts", [], "epoll_wait", 0.5);
   checkReuse(runtime, "coroutines.ts", []);
   checkRoom(runtime, "coroutines.ts");
 
