@@ -47,7 +47,7 @@ export class Clients {
   #size = 0;
   #peer = sys.socketAddress();
   /** What the last reply that the kernel did not take whole was sent from. */
-  #buffer?: sys.Memory;
+  #buffer: sys.Memory | undefined;
   /** Whether the listening socket is registered. It isn't while there are no descriptors for more clients. */
   #accepts = false;
 
