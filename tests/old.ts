@@ -28,7 +28,8 @@ for (const { name, version, arguments: args, needed } of old) {
     });
     assertEquals([found.status, found.status && found.stderr], [0, 0]);
     const command = [found.stdout.trim(), ...args];
-    for (const script of ["tasks.ts", "pool.ts", "epoll.ts", "client.ts"]) {
+    const scripts = ["tasks", "pool", "epoll", "client", "blocking", "processes", "uring", "offload", "reuseport"];
+    for (const script of scripts.map((name) => `${name}.ts`)) {
       const { code, output, errors } = await run({ name, command }, script, ["--port", "0"]);
       const line = `${script}: ${name} ${version}: too old: ${needed} or later is needed\n`;
       assertEquals([code, output, errors], [1, [], line]);

@@ -84,7 +84,7 @@ interface Settings {
 export class BlockingThread {
   readonly listener: number;
   #seat: Seat;
-  #parent?: number;
+  #parent: number | undefined;
   #idle: number;
   #messages: number;
   /** The client: its number, the messages that are left to it, and why its connection ends. */

@@ -131,17 +131,17 @@ export class Session {
   #script: string;
   #settings: Settings;
   #options: string[] = [];
-  #output?: Output;
+  #output: Output | undefined;
   #port = 0;
   #origin = 0;
-  #sampler?: Sampler;
-  #timer?: ReturnType<typeof setInterval>;
+  #sampler: Sampler | undefined;
+  #timer: ReturnType<typeof setInterval> | undefined;
   #end = 0;
   #lines: Line[] = [];
   #offset = Infinity;
-  #failure?: string;
+  #failure: string | undefined;
   #stopped = false;
-  #stopping?: Promise<void>;
+  #stopping: Promise<void> | undefined;
 
   /** For a model, which is a file in `folder`. */
   constructor(folder: string, model: string, settings: Settings) {
