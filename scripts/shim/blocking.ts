@@ -33,7 +33,7 @@ export const LEAVE = 1, STOP = 2;
 export class BlockingServer {
   readonly listener: number;
   /** Of the main thread, and each further one. */
-  readonly #seats: Seat[];
+  #seats: Seat[];
 
   constructor(listener: number, threads: number) {
     this.listener = listener;
