@@ -60,10 +60,11 @@ async function talk(connection: Connection): Promise<void> {
   async function sendAll(): Promise<void> {
     for await (const message of options.operands.length > 0 ? operands() : lines()) {
       if (over) return;
-      log("send", id, message.length, message);
       missing += message.length;
       const reply = new Promise<void>((resolve) => replied = resolve);
-      await connection.send(message);
+      const sending = connection.send(message);
+      log("send", id, message.length, message);
+      await sending;
       if (missing > 0) await reply;
     }
     if (!over) log("close", id, "end of input");
