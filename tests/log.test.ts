@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
-/** A log that is no pipe: a terminal, or the unix socket that a program under Node or Bun gives its children. */
+/**
+ * A log that is no pipe: a terminal, or the unix socket that a program under Node or Bun gives its children, or a file
+ * that may not grow.
+ */
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import * as path from "node:path";
 import process from "node:process";
 import { findRuntime } from "../scripts/tools/runtimes.ts";
-import { assert, assertEquals } from "./assert.ts";
-import { check, Client, hasFFI, linux, Pipe, runtimes, serve, until } from "./harness.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { check, Client, freePort, hasFFI, linux, Pipe, runtimes, serve, temporaryFolder, until } from "./harness.ts";
 
 /** Start a program with such a log, and copy that to their own output until this takes no more, or what comes first. */
 const parents = {
@@ -61,4 +65,25 @@ for (const runtime of linux ? runtimes : []) {
       });
     }
   }
+
+  check(`${runtime.name} tasks.ts: a log that may not grow is said once, and it serves on`, async () => {
+    // Larger than what a runtime itself writes, its cache for example.
+    const log = path.join(temporaryFolder(), "log"), megabytes = 256, port = await freePort();
+    writeFileSync(log, "");
+    truncateSync(log, megabytes << 20);
+    const limit = ["bash", "-c", `ulimit -f ${megabytes << 10}; exec "$@" >> '${log}'`, "bash"];
+    await serve(
+      { ...runtime, command: [...limit, ...runtime.command] },
+      "tasks.ts",
+      ["--port", `${port}`],
+      async (server) => {
+        const client = await Client.served(server, port, "one");
+        assert(await client.echo("two"));
+        client.close();
+        assertEquals(await server.stopAtOnce(), 0);
+        assertMatch(server.errors, /^tasks\.ts: no log from here on: .*file too large.*\n$/i);
+      },
+      { output: "/dev/null" },
+    );
+  });
 }

@@ -102,6 +102,8 @@ const streams: unknown[] = [];
 
 /** Opens the log, which without that may block. A thread writes where the main thread does. */
 export function openLog(): void {
+  // At the limit of a file's size (ulimit -f) Deno would end, where the others are told that they can't write.
+  if (isMainThread && runtime === "deno") process.on("SIGXFSZ", () => {});
   if (isMainThread) self.output = openOutput(self.output);
   // Under Deno a descriptor belongs to the thread that has opened it.
   else if (runtime === "deno") self.output = openOutput(1);
