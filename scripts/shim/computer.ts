@@ -19,7 +19,7 @@ export class Computer {
   constructor(worker: Worker, name: string) {
     this.#worker = worker;
     this.name = name;
-    onPost(worker, (buffer: ArrayBuffer) => this.#finish(new Uint8Array(buffer)));
+    onPost(worker, (buffer: ArrayBuffer) => this.finish(new Uint8Array(buffer)));
   }
 
   get isFree(): boolean {
@@ -28,7 +28,7 @@ export class Computer {
 
   /** What it does, such as `w-1 computing for #3`. */
   get doing(): string {
-    return this.isFree ? `${this.name} free` : `${this.name} computing for #${this.#id}`;
+    return `${this.name} ${this.isFree ? "free" : `computing for #${this.#id}`}`;
   }
 
   /** Has bytes of a connection computed: they are handed over, not copied. `null` if the thread has died of it. */
@@ -39,12 +39,8 @@ export class Computer {
     return new Promise((resolve) => this.#done = resolve);
   }
 
-  /** Its thread has died. */
-  died(): void {
-    this.#finish(null);
-  }
-
-  #finish(result: Bytes | null): void {
+  /** It has computed, or died. */
+  finish(result: Bytes | null): void {
     this.#id = 0;
     this.#done(result);
   }
@@ -64,7 +60,7 @@ export async function startComputers(script: string, count: number, changed: () 
       changed();
       return () => {
         computers.delete(computer);
-        computer.died();
+        computer.finish(null);
       };
     }).catch((error) => fail(`cannot start thread ${started} of ${count}`, error));
   }

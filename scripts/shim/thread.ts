@@ -11,21 +11,23 @@
  */
 
 import { setImmediate } from "node:timers";
-import { workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { Account } from "./connections.ts";
 import { explain, list, log } from "./log.ts";
 import { process, type ThreadSettings, threadSettings } from "./runtime.ts";
 import type { Connection } from "./socket.ts";
-import { outOfThreads, replace, startWorker } from "./worker.ts";
+import { outOfThreads, post, replace, startWorker } from "./worker.ts";
 
 /** How many bytes fit into an inbox, or an outbox; and into the reason why a connection has ended. */
 const BOX = 65_536, REASON = 1024;
 /** The words a mailbox begins with, by index. One side changes them, the other may sleep until they change. */
-const STATE = 0, RUNG = 1, INBOX = 2, OUTBOX = 3, WANTED = 4, ASLEEP = 5, FAILURE = 6, ID = 7, WORDS = 8;
-/** STATE: the thread is starting, waits for a connection, serves one, or wants that closed. */
-const STARTING = 0, FREE = 1, BUSY = 2, CLOSING = 3;
+const STATE = 0, INBOX = 1, OUTBOX = 2, WANTED = 3, ASLEEP = 4, FAILURE = 5, ID = 6, WORDS = 7;
+/** STATE: the thread waits for a connection, serves one, or wants that closed. */
+const FREE = 0, BUSY = 1, CLOSING = 2;
 /** INBOX, OUTBOX: how many bytes are in it (in the inbox 0 is the end of the stream), or that there is nothing. */
 const EMPTY = -1;
+/** The size of a mailbox: its words, inbox, outbox and reason. */
+const MAILBOX = 4 * WORDS + 2 * BOX + REASON;
 
 /** What a thread is told when it starts. */
 interface ThreadData extends ThreadSettings {
@@ -35,50 +37,45 @@ interface ThreadData extends ThreadSettings {
 
 /** The memory that a thread shares with the main thread. */
 class Mailbox {
-  readonly words: Int32Array;
   readonly inbox: Uint8Array;
   readonly outbox: Uint8Array;
   /** Why the connection is broken: FAILURE says how many bytes that is. */
   readonly failure: Uint8Array;
+  #words: Int32Array;
   #bell: Int32Array;
 
   constructor({ memory, bell }: ThreadData) {
-    this.words = new Int32Array(memory, 0, WORDS);
+    this.#words = new Int32Array(memory, 0, WORDS);
     this.inbox = new Uint8Array(memory, 4 * WORDS, BOX);
     this.outbox = new Uint8Array(memory, 4 * WORDS + BOX, BOX);
     this.failure = new Uint8Array(memory, 4 * WORDS + 2 * BOX);
     this.#bell = bell;
   }
 
-  static allocate(): SharedArrayBuffer {
-    return new SharedArrayBuffer(4 * WORDS + 2 * BOX + REASON);
-  }
-
   get(word: number): number {
-    return Atomics.load(this.words, word);
+    return Atomics.load(this.#words, word);
   }
 
   set(word: number, value: number): void {
-    Atomics.store(this.words, word, value);
+    Atomics.store(this.#words, word, value);
   }
 
   /** Changes a word, and wakes the thread if that is what it sleeps on. */
   wake(word: number, value: number): void {
     this.set(word, value);
-    Atomics.notify(this.words, word);
+    Atomics.notify(this.#words, word);
   }
 
   /** Sleeps as long as a word has this value. A wake-up can be stale, hence the loop. */
   sleep(word: number, value: number): void {
     if (this.get(word) !== value) return;
     this.set(ASLEEP, word);
-    while (this.get(word) === value) Atomics.wait(this.words, word, value);
+    while (this.get(word) === value) Atomics.wait(this.#words, word, value);
     this.set(ASLEEP, -1);
   }
 
-  /** Asks the main thread to look into the mailbox. One bell serves all threads: only the first must wake it. */
+  /** Asks the main thread to look into all mailboxes: only the first to ring must wake it. */
   ring(): void {
-    if (Atomics.exchange(this.words, RUNG, 1) === 1) return;
     if (Atomics.exchange(this.#bell, 0, 1) === 0) Atomics.notify(this.#bell, 0);
   }
 }
@@ -89,10 +86,9 @@ let own: Mailbox | undefined;
 
 /** Blocks until the main thread has a connection for this thread. */
 export function accept(): BlockingConnection {
-  own ??= new Mailbox(workerData);
-  if (own.get(STATE) === STARTING) {
-    own.set(STATE, FREE);
-    own.ring();
+  if (!own) {
+    own = new Mailbox(workerData);
+    post(parentPort!, "runs");
   }
   own.sleep(STATE, FREE);
   return new BlockingConnection(own);
@@ -160,7 +156,7 @@ export class BlockingConnection extends Account {
 
 const threads = new Set<Thread>();
 const bell = new Int32Array(new SharedArrayBuffer(4));
-let answering = false;
+let answering: Promise<never> | undefined;
 
 /** What each thread does, such as `r-1 asleep in recv for #1`. */
 export function doing(): string[] {
@@ -188,11 +184,13 @@ export function whyNoThread(most: number, more = 0): string {
  */
 export async function startThread(script: string, name: string): Promise<Thread> {
   const memory = residentMemory(), start = performance.now();
-  if (!answering) answer();
-  const thread = new Thread(script, { ...threadSettings(name), memory: Mailbox.allocate(), bell });
+  answering ??= answer();
+  const data = { ...threadSettings(name), memory: new SharedArrayBuffer(MAILBOX), bell }, thread = new Thread(data);
   threads.add(thread);
-  thread.ended.then(() => threads.delete(thread));
-  await thread.started;
+  await startWorker(script, data, (error) => thread.died(error)).catch((error) => {
+    thread.died(error);
+    throw error;
+  });
   const megabytes = ((residentMemory() - memory) / 1e6).toFixed(1);
   thread.cost = `${name} in ${(performance.now() - start).toFixed(1)} ms, process ${megabytes} MB larger`;
   return thread;
@@ -218,8 +216,7 @@ function residentMemory(): number {
 }
 
 /** Answers all threads that have rung, and sleeps until the bell is rung again. */
-async function answer(): Promise<void> {
-  answering = true;
+async function answer(): Promise<never> {
   for (;;) {
     Atomics.store(bell, 0, 0);
     for (const thread of threads) thread.answer();
@@ -232,33 +229,26 @@ async function answer(): Promise<void> {
 /** A thread, as the main thread sees it. */
 export class Thread {
   readonly name: string;
-  /** Its name, and what its start has cost: milliseconds, and memory. */
+  /** Its name, and what its start has cost: milliseconds, and memory. Empty until it runs. */
   cost = "";
-  /** Resolves when the thread runs; rejects if it never does. */
-  readonly started: Promise<void>;
+  #end = Promise.withResolvers<void>();
   /** Resolves when the thread has ended, for whatever reason. */
-  readonly ended: Promise<void>;
+  readonly ended = this.#end.promise;
   #mailbox: Mailbox;
-  #onStarted = () => {};
   #served = () => {};
   #connection: Connection | null = null;
-  #sending = false;
   /** What of a piece did not fit into the inbox. */
   #rest: Uint8Array | null = null;
 
-  constructor(script: string, data: ThreadData) {
+  constructor(data: ThreadData) {
     this.name = data.name;
     this.#mailbox = new Mailbox(data);
-    const { ended } = startWorker(script, data);
-    this.ended = ended.catch((error) => this.#died(error));
-    this.started = Promise.race([ended, new Promise<void>((resolve) => this.#onStarted = resolve)]);
   }
 
   /** Has the thread serve a connection. Resolves when the thread has closed it: never, if the thread dies. */
   serve(connection: Connection): Promise<void> {
-    const box = this.#mailbox, served = new Promise<void>((resolve) => this.#served = resolve);
+    const box = this.#mailbox;
     this.#connection = connection;
-    this.#sending = false;
     this.#rest = null;
     // A client is not silent while its thread computes.
     connection.excused = () => ![INBOX, OUTBOX].includes(box.get(ASLEEP));
@@ -268,22 +258,22 @@ export class Thread {
     box.set(FAILURE, 0);
     box.wake(STATE, BUSY);
     this.#deliver(connection);
-    return served;
+    return new Promise((resolve) => this.#served = resolve);
   }
 
   /** What it does, in words. A thread that sleeps does so on the word that it waits for. */
   doing(): string {
-    if (this.#mailbox.get(STATE) < BUSY) return this.#mailbox.get(STATE) === FREE ? "asleep in accept" : "starting";
+    if (!this.cost) return "starting";
+    if (this.#mailbox.get(STATE) === FREE) return "asleep in accept";
     const call = { [INBOX]: "asleep in recv", [OUTBOX]: "asleep in send" }[this.#mailbox.get(ASLEEP)] ?? "computing";
     return `${call} for #${this.#mailbox.get(ID)}`;
   }
 
-  /** Does what the thread has asked for since it was last called. */
+  /** Does what the thread may have asked for. */
   answer(): void {
-    const connection = this.#connection;
-    if (Atomics.exchange(this.#mailbox.words, RUNG, 0) === 0) return;
-    if (!connection) return this.#onStarted();
-    if (this.#mailbox.get(WANTED) === 1) this.#deliver(connection);
+    const box = this.#mailbox, connection = this.#connection;
+    if (!connection) return;
+    if (box.get(WANTED) === 1 && box.get(INBOX) === EMPTY) this.#deliver(connection);
     this.#send(connection);
   }
 
@@ -293,7 +283,6 @@ export class Thread {
    */
   #deliver(connection: Connection): void {
     const box = this.#mailbox;
-    if (connection !== this.#connection) return;
     if (connection.isBroken) this.#rest = null;
     for (;;) {
       if (!this.#rest && !connection.readable) {
@@ -315,23 +304,20 @@ export class Thread {
   /** Sends what is in the outbox, and closes the connection after that if the thread wants it closed. */
   #send(connection: Connection): void {
     const box = this.#mailbox, length = box.get(OUTBOX);
-    if (connection !== this.#connection || this.#sending) return;
+    if (connection.onWritable) return;
     if (length > 0) {
       // A copy: a runtime may keep what it is given for a while, and needn't take shared memory.
       connection.write(box.outbox.slice(0, length));
-      if (connection.writable) return this.#sent(connection);
-      this.#sending = true;
-      connection.onWritable = () => this.#sent(connection);
+      if (connection.writable) this.#sent(connection);
+      else connection.onWritable = () => this.#sent(connection);
     } else if (box.get(STATE) === CLOSING) {
-      this.#hangUp();
+      this.#hangUp(connection);
       box.wake(STATE, FREE);
       this.#served();
     }
   }
 
   #sent(connection: Connection): void {
-    if (connection !== this.#connection) return;
-    this.#sending = false;
     this.#tellFailure(connection);
     this.#mailbox.wake(OUTBOX, EMPTY);
     this.#send(connection);
@@ -345,18 +331,19 @@ export class Thread {
     this.#mailbox.set(FAILURE, text.length);
   }
 
-  #hangUp(): void {
-    this.#connection?.release();
-    this.#connection = null;
+  #hangUp(connection: Connection): void {
+    connection.onReadable = connection.onWritable = this.#connection = null;
+    connection.release();
   }
 
-  /** A thread that dies costs its own connection, and no other. */
-  #died(error: unknown): void {
+  /** The thread has ended: that costs its own connection, and no other. */
+  died(error: unknown): void {
+    threads.delete(this);
+    this.#end.resolve();
     const connection = this.#connection;
-    if (connection) {
-      log("error", connection.id, `thread ${this.name} has died:`, error);
-      log("close", connection.id, "its thread died");
-    }
-    this.#hangUp();
+    if (!connection) return;
+    log("error", connection.id, `thread ${this.name} has died:`, error);
+    log("close", connection.id, "its thread died");
+    this.#hangUp(connection);
   }
 }

@@ -30,48 +30,55 @@ export function onPost<Message>(from: Worker | MessagePort, received: (message: 
 }
 
 /**
- * Starts a thread, which runs `script` (a module's `import.meta.url`) and has `data` as its workerData. `ended` rejects
- * when the thread ends. Throws if it can't be had, such as EMFILE: a runtime may end the process if it got that far.
+ * Starts a thread, which runs `script` (a module's `import.meta.url`) with `data` as its workerData, and waits for its
+ * first message. `died` is called when it has ended after that. Throws if it can't be had, such as EMFILE: a runtime may
+ * end the process if it got that far.
  */
-export function startWorker(script: string, data: ThreadSettings): { worker: Worker; ended: Promise<never> } {
+export async function startWorker(
+  script: string,
+  data: ThreadSettings,
+  died: (error: unknown) => void,
+): Promise<Worker> {
   const error = outOfThreads();
   if (error) throw error;
   // Shared: a runtime may want a permission for copying the environment.
   const worker = new Worker(new URL(script), { name: data.name, workerData: data, env: SHARE_ENV });
-  let failure: unknown;
-  worker.on("error", (error: unknown) => failure = error);
-  const ended = new Promise<never>((_, reject) => {
-    worker.on("exit", (code: number) => reject(failure ?? new Error(`it ended with exit code ${code}`)));
+  await new Promise<void>((resolve, reject) => {
+    let failure: unknown, ended = reject;
+    onPost(worker, () => {
+      ended = died;
+      resolve();
+    });
+    worker.on("error", (error: unknown) => failure = error);
+    worker.on("exit", (code: number) => ended(failure ?? new Error(`it ended with exit code ${code}`)));
   });
-  return { worker, ended };
+  return worker;
 }
 
 /**
- * Starts a thread and waits for its first message, with which `started` is called. When the thread dies, what that has
- * returned is called, and another thread started in its place. Throws if the first one can't be had.
+ * Starts a thread and calls `started`. When it dies, what that has returned is called, and another thread started in its
+ * place, with new settings. Throws if the first one can't be had.
  */
-export async function keepWorker<Data extends ThreadSettings, Message = unknown>(
+export async function keepWorker<Data extends ThreadSettings>(
   script: string,
   settings: () => Data,
-  started: (worker: Worker, data: Data, message: Message) => () => void,
+  started: (worker: Worker, data: Data) => () => void,
 ): Promise<void> {
-  const data = settings(), { worker, ended } = startWorker(script, data);
-  const first = Promise.withResolvers<Message>();
-  onPost(worker, first.resolve);
-  const died = started(worker, data, await Promise.race([ended, first.promise]));
-  ended.catch((error) => {
+  const data = settings();
+  let died = () => {};
+  const worker = await startWorker(script, data, (error) => {
     if (stopping) return;
     log("error", 0, `thread ${data.name} has died:`, error);
     died();
     replace(() => keepWorker(script, settings, started));
   });
+  died = started(worker, data);
 }
 
 /** Calls `start`, which starts a thread in the place of one that has died, until that can be had. */
 export function replace(start: () => Promise<void>): void {
   start().catch((error) => {
     log("error", 0, "a thread could not be replaced:", error);
-    // There may be room for it later.
     setTimeout(() => replace(start), 1000);
   });
 }

@@ -45,7 +45,7 @@ class Computer {
     this.name = name;
     onPost(
       worker,
-      (buffer: ArrayBuffer) => this.#finish(new Uint8Array(buffer)),
+      (buffer: ArrayBuffer) => this.finish(new Uint8Array(buffer)),
     );
   }
 
@@ -55,9 +55,9 @@ class Computer {
 
   /** What it does, such as `w-1 computing for #3`. */
   get doing(): string {
-    return this.isFree
-      ? `${this.name} free`
-      : `${this.name} computing for #${this.#id}`;
+    return `${this.name} ${
+      this.isFree ? "free" : `computing for #${this.#id}`
+    }`;
   }
 
   /**
@@ -71,12 +71,8 @@ class Computer {
     return new Promise((resolve) => this.#done = resolve);
   }
 
-  /** Its thread has died. */
-  died(): void {
-    this.#finish(null);
-  }
-
-  #finish(result: Bytes | null): void {
+  /** It has computed, or died. */
+  finish(result: Bytes | null): void {
     this.#id = 0;
     this.#done(result);
   }
@@ -104,7 +100,7 @@ async function startComputers(
         changed();
         return () => {
           computers.delete(computer);
-          computer.died();
+          computer.finish(null);
         };
       },
     );
