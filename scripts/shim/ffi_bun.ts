@@ -4,10 +4,6 @@
 import type * as ffi from "./ffi.ts";
 import { process } from "./program.ts";
 
-export const NULL: ffi.Pointer = null;
-
-export const padding = () => 0;
-
 /** `bun:ffi`, which only Bun can import: the other runtimes refuse a file that names it in an import. */
 function bunFFI(): typeof import("bun:ffi") {
   return process.getBuiltinModule("bun:ffi") as unknown as typeof import("bun:ffi");

@@ -3,10 +3,6 @@
 
 import type * as ffi from "./ffi.ts";
 
-export const NULL: ffi.Pointer = null;
-
-export const padding = () => 0;
-
 // A size is declared with 32 bits: 64 would cost a BigInt per call, and nothing here is that large.
 const types = { int: "i32", size: "u32", pointer: "pointer" } as const;
 

@@ -12,8 +12,6 @@ interface NodeFFI {
   toArrayBuffer(pointer: bigint, size: number, copy: boolean): ArrayBuffer;
 }
 
-export const NULL: ffi.Pointer = 0n;
-
 /** `node:ffi`, where Node has it. That it is experimental is no news to a person who runs the script. */
 function nodeFFI(): NodeFFI {
   const { emitWarning } = process;
@@ -26,11 +24,6 @@ function nodeFFI(): NodeFFI {
 
 // A size is declared with 32 bits: 64 would cost a BigInt per call, and nothing here is that large.
 const types = { int: "int32", size: "int32", pointer: "uint64" } as const;
-
-/** Node calls functions of up to three parameters fast, and of seven or more; those between take three times as long. */
-export function padding(parameters: number): number {
-  return parameters > 3 ? Math.max(0, 7 - parameters) : 0;
-}
 
 export function find(name: string, kinds: ffi.CKind[], result: "int" | "address"): ffi.Callable {
   return new (nodeFFI().DynamicLibrary)("libc.so.6").getFunction(name, {

@@ -16,13 +16,10 @@ export { mapped, type Memory, memory, must, NULL, part, requireSystemCalls, syst
 
 // ---------------------------------------------------------------- select, poll
 
-/** The largest descriptor that a `fd_set` of the C library has a bit for is one less. See select(2). */
-export const FD_SETSIZE = 1024;
+/** An `fd_set` has a bit for each descriptor below FD_SETSIZE, and so many bytes. See select(2). */
+export const FD_SETSIZE = 1024, FD_SET_SIZE = FD_SETSIZE / 8;
 
-/** An `fd_set` in bytes. */
-export const FD_SET_SIZE = FD_SETSIZE / 8;
-
-/** Bit `fd` of an `fd_set`: 128 bytes, a bit for each descriptor below FD_SETSIZE. See select(2). */
+/** Bit `fd` of an `fd_set`. */
 export function FD_ISSET(fd: number, { ints }: Memory): boolean {
   return (ints[fd >> 5] & 1 << (fd & 31)) !== 0;
 }

@@ -189,19 +189,9 @@ function setOption(
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
-/**
- * The largest descriptor that a `fd_set` of the C library has a bit for is one
- * less. See select(2).
- */
-const FD_SETSIZE = 1024;
+const FD_SETSIZE = 1024, FD_SET_SIZE = FD_SETSIZE / 8;
 
-/** An `fd_set` in bytes. */
-const FD_SET_SIZE = FD_SETSIZE / 8;
-
-/**
- * Bit `fd` of an `fd_set`: 128 bytes, a bit for each descriptor below
- * FD_SETSIZE. See select(2).
- */
+/** Bit `fd` of an `fd_set`. */
 function FD_ISSET(fd: number, { ints }: Memory): boolean {
   return (ints[fd >> 5] & 1 << (fd & 31)) !== 0;
 }
