@@ -9,6 +9,11 @@ import { drawSvg, drawText } from "../scripts/tools/picture.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, hasFFI, linux, run, type Runtime, runtimes, Slow, temporaryFolder } from "./harness.ts";
 
+const nothing: Picture = {
+  ...{ model: "tasks", title: "", clients: [], threads: [], calls: [], notes: [] },
+  ...{ kernel: true, start: 0, end: 0 },
+};
+
 check("lanes: half-close, and a client that does not read, have states and a word in the legend", () => {
   const visit = { role: "A", port: 1, begin: 0, connected: 0, end: 1000 };
   const picture = draw({
@@ -48,12 +53,50 @@ check("lanes: half-close, and a client that does not read, have states and a wor
   assertMatch(svg, />clients<[^]*>it sends<[^]*>threads<[^]*>asleep, until/);
 });
 
+check("lanes: a terminal marks where a client sends, and where its reply has come, and no text hides it", () => {
+  const spans = [{ from: 0, to: 1000, kind: "deaf" as const, texts: ["does not read", "deaf"] }];
+  const client = { name: "#1 A", spans, sends: [30, 900], replies: [500, 905], total: 0 };
+  const text = drawText([{ ...nothing, clients: [client], end: 1000 }], 71, false).split("\n");
+  assertEquals(
+    text.find((line) => line.startsWith("#1"))!.slice(11, 61),
+    `≠▼≠does not read${"≠".repeat(9)}▲${"≠".repeat(19)}◆≠≠≠≠`,
+  );
+  assertMatch(text.join("\n"), /▼ sends {2}▲ has the whole reply {2}◆ both/);
+});
+
+check("lanes: what the calls of select, poll, epoll, signals and uring hand over, and what they get back", () => {
+  const calls = (event: string, ...details: string[]) => {
+    const lines = details.map((detail, i) => ({ time: 100 * i + 50, thread: "main", event, id: 0, detail }));
+    const [over, back] = ["hands over", "gets back"].map((name) => {
+      const recording = { model: event, options: [], runtime: "deno", visits: [], lines, tasks: [], cpu: 0, end: 300 };
+      const { unit, stacks, spans } = draw(recording).calls.find((calls) => calls.name === name)!;
+      return [unit, ...stacks.map(({ ready, of }) => `${ready}/${of}`), ...spans.map(({ texts }) => texts[0])].join(
+        " ",
+      );
+    });
+    return [over, back];
+  };
+  const known = " nothing: the kernel knows already for whom it waits";
+  const bits = "bits looked at (highest descriptor + 1), 32 bytes of sets copied in and out";
+  assertEquals(calls("select", `2 ready, 3 watched, 27 ${bits}`, `4 more times: 5 ready, 12 watched, 110 ${bits}`), [
+    "bits 0/27 4 more: 110 bits",
+    "ready 2/27 4 more: 5 ready",
+  ]);
+  assertEquals(calls("poll", "1 ready, 6 entries handed over"), ["entries 0/6", "ready 1/6"]);
+  assertEquals(calls("epoll_wait", "1 ready, 6 registered, 1 entries looked at"), [known, "ready 1/1"]);
+  assertEquals(calls("sigtimedwait", "1 signal, descriptor 25 (#1), POLL_IN", "13 more times"), [
+    known,
+    "signals 1/1 13 more: 13 signals",
+  ]);
+  assertEquals(calls("io_uring_enter", "2 submitted, 1 completed: 5 calls so far"), ["requests 0/2", "completed 1/1"]);
+});
+
 check("lanes: in a terminal two numbers never touch", () => {
   const works = [4, 15, 4, 15, 2, 5, 16].map((id, i) => (
     { from: 100 * i, to: 100 * (i + 1), kind: "compute" as const, texts: [`#${id}`, String(id)] }
   ));
   const threads = [{ name: "main", spans: works, sends: [], replies: [], total: -1 }];
-  const picture = { model: "tasks", title: "", clients: [], threads, kernel: true, notes: [], start: 0, end: 700 };
+  const picture = { ...nothing, threads, end: 700 };
   for (let width = 30; width < 100; width++) {
     const line = drawText([picture], width, false).split("\n").find((line) => line.startsWith("main"))!;
     for (const word of line.slice(4).match(/[#\d]+/g) ?? []) {

@@ -20,6 +20,8 @@ export const kinds = {
   busy: { who: "threads", about: "runs, for no client" },
   held: { who: "threads", about: "asleep, for one client" },
   sleep: { who: "threads", about: "asleep, until something comes" },
+  // Their texts alone are shown.
+  more: { who: "threads", about: "" },
   lost: { who: "clients", about: "" },
 } satisfies Record<string, { who: "clients" | "threads"; about: string; counts?: true }>;
 
@@ -44,11 +46,22 @@ export interface Lane {
   total: number;
 }
 
+/** What the calls of a loop hand over to the kernel, or get back: as many as were logged singly. */
+export interface Calls {
+  name: string;
+  unit: "bits" | "entries" | "requests" | "ready" | "signals" | "completed" | "";
+  /** When a call returned; of how many things, and how many of these are ready. */
+  stacks: { at: number; of: number; ready: number }[];
+  /** Calls that the log tells of in one line. */
+  spans: Span[];
+}
+
 export interface Picture {
   model: string;
   title: string;
   clients: Lane[];
   threads: Lane[];
+  calls: Calls[];
   /** Whether the kernel was asked what the threads do. Otherwise that is what the log tells of it. */
   kernel: boolean;
   notes: string[];
@@ -113,6 +126,8 @@ export function draw(recording: Recording, start = 0): Picture {
     title: `${model} ${options.join(" ")} on ${runtime}`.replace(/ --messages 0(?= )/, "").replace(/ +/g, " "),
     clients: visits.filter((visit) => visit.end > start).map((visit) => clientLane(visit, find(visit), start, end)),
     threads: [...named, ...logged].map((task) => threadLane(task, recording, connections, start)),
+    // Where several threads wait it is not this that one looks for.
+    calls: named.length + logged.length === 1 ? callLanes(lines, start, end) : [],
     kernel: tasks.length > 0,
     notes: [...failure ? [failure] : [], ...notes({ ...recording, tasks: named }, connections, start || -Infinity)],
     start,
@@ -248,6 +263,41 @@ function threadLane(
   }
   for (const { from, to, id } of works) spans = paint(spans, from, to, "compute", `#${id}`, String(id));
   return { name, spans: clip(spans, start), sends: [], replies: [], total: cpu };
+}
+
+/** What a wait says of itself in the log: of what it handed over, and of what came back. */
+const HANDED = /(\d+) (bits|entries|submitted)(?= looked at \(| handed over|,)/,
+  BACK = /(\d+) (ready|completed|signal)/;
+/** The kernel has been told before whom to wait for. */
+const NOTHING = /\d registered|^1 signal/;
+
+function callLanes(lines: Line[], start: number, end: number): Calls[] {
+  const over: Calls = { name: "hands over", unit: "", stacks: [], spans: [] };
+  const back: Calls = { name: "gets back", unit: "", stacks: [], spans: [] };
+  let event = "", last = 0, nothing = false;
+  for (const { time, detail, ...line } of lines) {
+    const times = line.event === event && /^(\d+) more times/.exec(detail)?.[1];
+    const found = BACK.exec(detail) ?? (times && ["", times, "signal"]), handed = HANDED.exec(detail);
+    if (line.id > 0 || !found || time >= end) continue;
+    const [, count, what] = found, at = time - start;
+    over.unit = handed ? handed[2] === "submitted" ? "requests" : handed[2] as Calls["unit"] : "";
+    back.unit = what === "signal" ? "signals" : what as Calls["unit"];
+    nothing ||= NOTHING.test(detail);
+    if (times) {
+      const sums = ([number, unit]: [string, string]) => [`${times} more: ${number} ${unit}`, `${times} more`];
+      if (handed) over.spans = paint(over.spans, last, time, "more", ...sums([handed[1], over.unit]));
+      back.spans = paint(back.spans, last, time, "more", ...sums([count, back.unit]));
+    } else if (at >= 0) {
+      if (handed) over.stacks.push({ at, of: Number(handed[1]), ready: 0 });
+      // All of the bits and entries come back, and the program looks for those that are ready.
+      const searched = /bits|entries/.test(over.unit) ? handed![1] : count;
+      back.stacks.push({ at, of: Number(searched), ready: Number(count) });
+    }
+    [event, last] = [line.event, time];
+  }
+  if (nothing) over.spans = paint([], start, end, "more", "nothing: the kernel knows already for whom it waits");
+  const seen = [over, back].filter(({ stacks, spans }) => stacks.length + spans.length > 0);
+  return back.unit ? seen.map((calls) => ({ ...calls, spans: clip(calls.spans, start) })) : [];
 }
 
 /** What the log and the kernel have counted. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Draws lanes: for a terminal, and as SVG. Both divide time into cells, and a cell shows what took most of it. */
 
-import { duration, type Kind, kinds, type Lane, type Picture } from "./lanes.ts";
+import { type Calls, duration, type Kind, kinds, type Lane, type Picture, type Span } from "./lanes.ts";
 
 /** How each kind looks: in a terminal a character and its colour, in SVG the fill on a light and on a dark page. */
 const looks: Record<Kind, [character: string, colour: number, light: string, dark: string]> = {
@@ -17,7 +17,7 @@ const looks: Record<Kind, [character: string, colour: number, light: string, dar
   busy: ["╳", 31, "#ff9a70", "#ab4a1e"],
   held: ["┄", 36, "#d3e6f8", "#263b50"],
   sleep: ["·", 90, "#e4e8ed", "#30363d"],
-  // Its reason alone is shown.
+  more: [" ", 90, "none", "none"],
   lost: [" ", 31, "none", "none"],
 };
 
@@ -30,7 +30,7 @@ interface Strip {
 }
 
 /** Divides a lane into cells. What counts gets at least so many of them, however short it was. */
-function divide({ spans }: Lane, end: number, cells: number, least: number): Strip[] {
+function divide(spans: Span[], end: number, cells: number, least: number): Strip[] {
   const step = end / cells, owner: number[] = Array(cells).fill(-1), most: number[] = Array(cells).fill(0);
   spans.forEach(({ from, kind, ...span }, i) => {
     const to = kind === "lost" ? end : span.to;
@@ -105,7 +105,15 @@ function source({ kernel }: Picture): string {
   return kernel ? "threads, from the kernel" : "threads, from the log";
 }
 
-function total({ total }: Lane): string {
+/** What stands above the lanes of a loop's calls. */
+const CALLS = "what its calls hand over and get back, from the log";
+
+/** Whether there are marks where clients send. */
+function sent(pictures: Picture[]): boolean {
+  return pictures.some(({ clients }) => clients.some(({ sends }) => sends.length > 0));
+}
+
+function total({ total }: Pick<Lane, "total">): string {
   return total < 0 ? "" : duration(total);
 }
 
@@ -130,7 +138,9 @@ function wrap(text: string, width: number): string[] {
   return lines;
 }
 
-const LABEL = 11, TAIL = 8;
+const LABEL = 11, TAIL = 10;
+/** In a client's lane, where it sends, where the whole reply has come, and where both happen in one cell. */
+const SENDS = "▼", REPLIED = "▲", BOTH = "◆";
 
 /** For a terminal of so many columns. */
 export function drawText(pictures: Picture[], width: number, coloured: boolean): string {
@@ -140,25 +150,57 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
   const paint = (colour: number, text: string) => coloured ? `\x1b[${colour}m${text}\x1b[0m` : text;
   const row = (name: string, lane: string, end: string) =>
     `${name.slice(0, LABEL - 1).padEnd(LABEL)}${lane}${tail ? end.padStart(tail) : ""}`.trimEnd();
-  const drawLane = (lane: Lane) => {
-    const strips = divide(lane, end, cells, 1);
+  const cell = (at: number) => Math.min(cells - 1, Math.floor(at / end * cells));
+  /** Characters, each in its colour, of which equal ones stand together. */
+  const join = (line: [character: string, colour: number][]) => {
+    let text = "";
+    for (let i = 0, from = 0; i < line.length; i++) {
+      if (line[i + 1]?.[1] === line[i][1]) continue;
+      const part = line.slice(from, from = i + 1).map(([character]) => character).join("");
+      text += part.trim() ? paint(line[i][1], part) : part;
+    }
+    return text;
+  };
+  /** With signs, by their columns, that no text may cover. */
+  const drawSpans = (name: string, spans: Span[], tail: string, signs: Map<number, string>) => {
+    const strips = divide(spans, end, cells, 1), line = Array<[string, number]>(cells).fill([" ", 0]);
     const texts = place(strips, (text) => text.length < 3 ? text.length : text.length + 2);
     // Two texts don't touch: `worded` is the column up to which there is one.
-    let line = "", column = 0, worded = -1;
+    let worded = -1;
     for (const strip of strips) {
-      const [character, colour] = looks[strip.kind], touches = worded === strip.start;
-      const fits = (text: string) => !touches || text.length < strip.length;
-      const text = [texts.get(strip) ?? "", ...strip.texts.slice(1)].find(fits) ?? "";
-      const before = text.length < 3 && !touches ? "" : strip.kind === "lost" ? " " : character;
-      line += " ".repeat(strip.start - column) + paint(colour, (before + text).padEnd(strip.length, character));
-      column = strip.start + strip.length;
-      if (text) worded = strip.start + (before + text).length;
+      const [character, colour] = looks[strip.kind], stop = strip.start + strip.length;
+      line.fill([character, colour], strip.start, stop);
+      for (const text of [texts.get(strip) ?? "", ...strip.texts.slice(1)]) {
+        let column = strip.start + Number(text.length > 2 || worded === strip.start);
+        const covers = () => [...` ${text} `].some((_, i) => signs.has(column - 1 + i));
+        while (column + text.length <= stop && covers()) column++;
+        if (column + text.length > stop) continue;
+        [...text].forEach((one, i) => line[column + i] = [one, colour]);
+        if (text) worded = column + text.length;
+        break;
+      }
     }
-    return row(lane.name, line + " ".repeat(cells - column), total(lane));
+    for (const [column, sign] of signs) line[column] = [sign, 1];
+    return row(name, join(line), tail);
+  };
+  const drawClient = ({ name, spans, sends, replies, ...lane }: Lane) => {
+    const signs = new Map(sends.map((at) => [cell(at), SENDS]));
+    for (const at of replies) signs.set(cell(at), signs.get(cell(at)) === SENDS ? BOTH : REPLIED);
+    return drawSpans(name, spans, total(lane), signs);
+  };
+  const drawCalls = ({ name, unit, stacks, spans }: Calls) => {
+    const signs = new Map<number, string>();
+    for (const { at, of, ready } of stacks) {
+      const first = cell(at), digits = [...String(ready || of)];
+      // One that does not fit behind the last is left out.
+      if (signs.has(first) || signs.has(first - 1) || first + digits.length > cells) continue;
+      digits.forEach((digit, i) => signs.set(first + i, digit));
+    }
+    return drawSpans(name, spans, unit, signs);
   };
   const lines: string[] = [];
   for (const picture of pictures) {
-    const { title, clients, threads, notes } = picture;
+    const { title, clients, threads, calls, notes } = picture;
     lines.push(...wrap(title, width).map((line) => paint(1, line)));
     if (clients.length + threads.length > 0) {
       let axis = "";
@@ -166,17 +208,23 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
         const column = Math.floor(at / end * cells);
         if (column + mark(at).length <= cells) axis = axis.padEnd(column) + mark(at);
       }
-      lines.push(row("clients", axis.padEnd(cells), "waited"), ...clients.map(drawLane));
-      lines.push(
-        (source(picture).padEnd(width - tail) + (tail ? "CPU".padStart(tail) : "")).trimEnd(),
-        ...threads.map(drawLane),
-      );
+      const heading = (text: string, end: string) =>
+        lines.push((text.padEnd(width - tail) + (tail ? end.padStart(tail) : "")).trimEnd());
+      lines.push(row("clients", axis.padEnd(cells), "waited"), ...clients.map(drawClient));
+      heading(source(picture), "CPU");
+      lines.push(...threads.map((lane) => drawSpans(lane.name, lane.spans, total(lane), new Map())));
+      if (calls.length > 0) heading(CALLS, "of what");
+      lines.push(...calls.map(drawCalls));
     }
     lines.push(...notes.flatMap((note) => wrap(note, width - 2)).map((line) => `  ${line}`), "");
   }
   // A sign stays with its words.
   for (const [who, seen] of legend(pictures, end)) {
-    const signs = seen.map((kind) => `${looks[kind][0]} ${kinds[kind].about} `.replaceAll(" ", "\xa0"));
+    const words = seen.map((kind) => `${looks[kind][0]} ${kinds[kind].about} `);
+    if (who === "clients" && sent(pictures)) {
+      words.push(`${SENDS} sends `, `${REPLIED} has the whole reply `, `${BOTH} both `);
+    }
+    const signs = words.map((word) => word.replaceAll(" ", "\xa0"));
     if (signs.length === 0) continue;
     lines.push(...wrap(`${who}: ${signs.join(" ")}`, width).map((line) => line.replaceAll("\xa0", " ").trimEnd()));
   }
@@ -185,6 +233,8 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
 
 // ---------------------------------------------------------------- SVG
 
+/** Pixels: how high and how wide the pile of a call is, and that two calls need not to lie on one another. */
+const PILE = 20, PILE_WIDTH = 8, APART = 9;
 const WIDTH = 900, LEFT = 88, RIGHT = 72, ROW = 19, BAR = 15, LETTER = 7;
 
 /**
@@ -199,9 +249,8 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
   let y = 0;
   const text = (x: number, text: string, attributes = "") =>
     parts.push(`<text x="${x}" y="${y + 12}"${attributes}>${escape(text)}</text>`);
-  const drawLane = (lane: Lane) => {
-    text(0, lane.name);
-    const strips = divide(lane, end, cells, LETTER + 4),
+  const drawSpans = (spans: Span[]) => {
+    const strips = divide(spans, end, cells, LETTER + 4),
       texts = place(strips, (text) => LETTER * text.length + (text.length < 3 ? 3 : 8));
     for (const kind of drawn) {
       const boxes = strips.filter((strip) => strip.kind === kind)
@@ -214,6 +263,10 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
       const centred = words.length < 3;
       text(centred ? LEFT + start + length / 2 : LEFT + start + 4, words, centred ? ' class="m"' : "");
     }
+  };
+  const drawLane = (lane: Lane) => {
+    text(0, lane.name);
+    drawSpans(lane.spans);
     // It sends: from above. The reply has come: from below.
     const signs = [
       ...lane.sends.map((at) => `M${x(at) - 3} ${y + 1}h6l-3 5z`),
@@ -223,8 +276,43 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
     text(width, total(lane), ' class="e"');
     y += ROW;
   };
+  /** A pile for each call: bars, or dots for what uring queues. The ready ones lie below. A signal is a flag. */
+  const drawCalls = ({ name, unit, stacks, spans }: Calls) => {
+    const bottom = y + PILE + 1, single = apart(stacks, ({ at }) => x(at));
+    const drawPiles = (kind: string, counts: number[]) => {
+      const round = unit === "requests" || unit === "completed", most = Math.max(...counts);
+      const pitch = Math.max(2, Math.min(round ? 6 : 4, Math.floor(PILE / most)));
+      const high = PILE / pitch, wide = PILE_WIDTH / Math.ceil(most / high);
+      const piles = counts.flatMap((count, i) =>
+        Array.from({ length: Math.ceil(count / high) }, (_, column) => {
+          const length = pitch * Math.min(high, count - column * high);
+          const left = x(single[i].at) + wide * (column + 0.5);
+          return `M${left.toFixed(1)} ${round ? `${bottom - 3}v-${length - pitch + 0.1}` : `${bottom}v-${length}`}`;
+        })
+      );
+      const look = round
+        ? `stroke-width="5" stroke-linecap="round" stroke-dasharray="0 ${pitch}"`
+        : `stroke-width="${(wide - 0.5).toFixed(1)}" stroke-dasharray="${pitch - 0.7} 0.7"`;
+      if (most > 0) parts.push(`<path class="${kind}" ${look} d="${piles.join("")}"/>`);
+    };
+    if (unit === "signals") {
+      parts.push(
+        `<path class="s" d="${single.map(({ at }) => `M${x(at)} ${bottom}v-16h8l-2 3 2 3h-7v10z`).join("")}"/>`,
+      );
+    } else {
+      drawPiles("cells", single.map(({ of }) => of));
+      drawPiles("ready", single.map(({ ready }) => ready));
+    }
+    y += 4;
+    text(0, name);
+    // Behind the pile of the last call that is drawn.
+    const beside = PILE_WIDTH * end / cells;
+    drawSpans(spans.map((span) => ({ ...span, from: Math.min(span.from + beside, span.to) })));
+    text(width, unit, ' class="d e"');
+    y += PILE;
+  };
   for (const picture of pictures) {
-    const { title, clients, threads, notes, start } = picture;
+    const { title, clients, threads, calls, notes, start } = picture;
     text(0, title, ' class="t"');
     y += ROW;
     if (clients.length + threads.length > 0) {
@@ -239,6 +327,12 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
       text(width, "CPU", ' class="d e"');
       y += ROW;
       threads.forEach(drawLane);
+      if (calls.length > 0) {
+        text(0, CALLS, ' class="d"');
+        text(width, "of what", ' class="d e"');
+        y += ROW;
+      }
+      calls.forEach(drawCalls);
     }
     for (const line of notes.flatMap((note) => wrap(note, Math.floor(width / LETTER)))) {
       text(0, line, ' class="d"');
@@ -246,10 +340,9 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
     }
     y += ROW / 2;
   }
-  const sent = pictures.some(({ clients }) => clients.some(({ sends }) => sends.length > 0));
   for (const [who, seen] of legend(pictures, end)) {
     const signs = seen.map((kind) => [kind, `h14v${BAR}h-14z`, kinds[kind].about]);
-    if (who === "clients" && sent) {
+    if (who === "clients" && sent(pictures)) {
       signs.push(["s", "m4 0h6l-3 5z", "it sends"], ["s", `m4 ${BAR}h6l-3-5z`, "it has the whole reply"]);
     }
     if (signs.length === 0) continue;
@@ -273,10 +366,16 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
     `<title>${escape(pictures.map(({ title }) => title).join("; "))}</title>`,
     `<style>text{font:11.5px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}` +
     `.t{font-weight:bold}.e{text-anchor:end}.m{text-anchor:middle}` +
-    `${style(0)}@media(prefers-color-scheme:dark){${style(1)}}</style>`,
+    `.cells,.ready{stroke:#8b949e}.ready{stroke:#1f2328}${style(0)}` +
+    `@media(prefers-color-scheme:dark){.ready{stroke:#e6edf3}${style(1)}}</style>`,
     ...parts,
     "</svg>\n",
   ].join("\n");
+}
+
+/** Of what would lie on one another, the last: calls come and go too quickly for some pictures. */
+function apart<T>(all: T[], place: (one: T) => number): T[] {
+  return all.filter((one, i) => i + 1 === all.length || place(all[i + 1]) - place(one) >= APART);
 }
 
 function escape(text: string): string {
