@@ -37,6 +37,16 @@ function served(server: Script): Map<number, string> {
   return new Map(found.map(([, place, id]) => [Number(id), place]));
 }
 
+/**
+ * With `--pass`: waits until the parent's poll has found as much to be ready as that, each child that said it was free
+ * and each client that connected; what is over ten lines comes in a sum, at the end of a second.
+ */
+async function heard(server: Script, count: number): Promise<void> {
+  const ready = () =>
+    server.lines(/ main poll /).reduce((sum, line) => sum + Number(/ (\d+) ready, /.exec(line)![1]), 0);
+  assert(await until(() => ready() === count), `${ready()} instead of ${count} were found to be ready`);
+}
+
 // It has no copies.
 for (const mode of whole ? [[], ["--pass"]] : []) {
   testModel(["prefork.ts", ...mode].join(" "), (runtime: Runtime) => {
@@ -168,15 +178,16 @@ for (const mode of whole ? [[], ["--pass"]] : []) {
         `${title}: eight clients over four processes are two each`,
         () =>
           serve(runtime, "prefork.ts", [...mode, "--processes", "4"], async (server) => {
-            await ready(server, 4);
-            // The parent has heard of all.
-            await sleep(300);
-            for (let i = 0; i < 8; i++) {
-              const client = await Client.connect(server.port);
-              assert(await client.echo("hello"));
-              client.finish();
-              assertEquals(await client.end(), "end");
-              client.close();
+            for (let round = 0; round < 2; round++) {
+              // From here on the next four clients get a process each, however long one of these takes.
+              await heard(server, 4 + 8 * round);
+              for (let i = 0; i < 4; i++) {
+                const client = await Client.connect(server.port);
+                assert(await client.echo("hello"));
+                client.finish();
+                assertEquals(await client.end(), "end");
+                client.close();
+              }
             }
             const counts = new Map<string, number>();
             for (const place of served(server).values()) counts.set(place, (counts.get(place) ?? 0) + 1);
