@@ -9,7 +9,8 @@
  *
  * The parent supervises. A child that ends is replaced at once: try `kill -9` with the number of one. `kill -HUP` with
  * the parent's number replaces all, one by one, each when its client has left. The listening socket stays open, and
- * whoever connects meanwhile waits in its backlog: so a server is restarted with new code, and refuses no one.
+ * whoever connects meanwhile waits in its backlog: so a server is restarted with new code, and refuses no one. (SIGHUP
+ * was made to say that a terminal is gone: when that is the one with the log, the server ends.)
  *
  * With `--pass` the parent accepts, and passes each client's descriptor to the child that has been free for longest: the
  * choice is the parent's, and even, where that of the kernel may not be. A descriptor is passed over a socket between
@@ -34,7 +35,6 @@ import {
   fail,
   heartbeat,
   list,
-  log,
   logWait,
   messages,
   onStop,
@@ -63,7 +63,7 @@ sys.requireSystemCalls();
 const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
-  const children = new Preforked(import.meta.url, options.processes);
+  const children = new Preforked(import.meta.url, options);
   // create, bind, listen
   const listener = await sys.openListener(options, sys.SOCK_STREAM | (options.pass ? sys.SOCK_NONBLOCK : 0), TIMEOUT);
   heartbeat("children", 3, () => [list(children.describe())]);
@@ -74,23 +74,18 @@ async function main(): Promise<void> {
   onStop(() => children.stop());
 
   for (let place = 1; place <= options.processes; place++) keep(children, place, listener);
-  let replaced = Promise.resolve();
-  process.on("SIGHUP", () => replaced = replaced.then(() => children.replaceAll()));
+  process.on("SIGHUP", () => children.hungUp ? process.exit(129) : children.replaceAll());
   if (options.pass) await acceptAndPass(children, listener);
 }
 
 /** Has a place filled by a child as long as the server runs: when one has ended, there is another. */
 async function keep(children: Preforked, place: number, listener: number): Promise<void> {
   const [program, ...args] = children.command;
-  while (!stopping) {
-    const [socket, theirs] = options.pass ? sys.socketPair(sys.SOCK_STREAM | sys.SOCK_CLOEXEC) : [-1, listener];
-    if (options.pass) sys.limitCalls(theirs, TIMEOUT);
-    const ended = children.run(place, socket, (settings) =>
-      // Its standard input is where its clients come from, its standard error the log; the last is the shared memory.
-      spawn(program, args, { stdio: [theirs, "ignore", 1, children.board], ...settings }));
-    if (options.pass) sys.close(theirs);
-    await ended;
-  }
+  // Its standard input is where its clients come from: the listening socket, or with `--pass` one that is connected to
+  // the parent. Its standard error is the log, and the last is the shared memory.
+  const start = (input: number, settings: object) =>
+    spawn(program, args, { stdio: [input, "ignore", 1, children.board], ...settings });
+  while (!stopping) await children.run(place, listener, start);
 }
 
 /** The parent, with `--pass`: accepts while a child is free, and passes the client on to it. */
@@ -118,7 +113,7 @@ async function acceptAndPass(children: Preforked, listener: number): Promise<voi
     }
     const fd = connecting && children.isFree ? sys.accept4(listener, peer, sys.SOCK_CLOEXEC) : -sys.EAGAIN;
     if (fd >= 0) children.pass(fd, peer);
-    else if (fd !== -sys.EAGAIN) log("error", 0, "accept:", sys.systemError(fd));
+    else if (fd !== -sys.EAGAIN) await children.rest(fd);
     await sys.runtimeTurn();
   }
 }

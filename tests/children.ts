@@ -22,6 +22,11 @@ export function children(server: Script): string[] {
   });
 }
 
+/** The first process that `pid` has started. */
+export function childOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ")[0]);
+}
+
 /** Whether a process has not ended. A zombie that nobody has collected yet has. */
 export function isRunning(pid: number): boolean {
   const status = statusOf(pid);

@@ -9,6 +9,7 @@ import * as path from "node:path";
 import process from "node:process";
 import { findRuntime } from "../scripts/tools/runtimes.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { childOf, isRunning } from "./children.ts";
 import { check, Client, freePort, hasFFI, linux, Pipe, runtimes, serve, temporaryFolder, until } from "./harness.ts";
 
 /** Start a program with such a log, and copy that to their own output until this takes no more, or what comes first. */
@@ -22,15 +23,6 @@ const parents = {
     stdout.once("data", (data) => process.stdout.write(data) && stdout.pause());`,
   ],
 };
-
-/** The process that `pid` has started, once there is one. */
-function childOf(pid: number): number {
-  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ")[0]);
-}
-
-function isGone(pid: number): boolean {
-  return !existsSync(`/proc/${pid}`) || /\) Z/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-}
 
 const scripts: [script: string, systemCalls?: boolean][] = [["tasks.ts"], ["pool.ts"], ["epoll.ts", true], [
   "processes.ts",
@@ -54,11 +46,11 @@ for (const runtime of linux ? runtimes : []) {
             // More than pipe and log hold. Each message is two lines.
             for (let i = 0; i < 1300; i++) assert(await client.echo("x".repeat(60)), "it is served");
             process.kill(pid, "SIGTERM");
-            assert(await until(() => isGone(pid), 5), "SIGTERM ends it");
+            assert(await until(() => !isRunning(pid), 5), "SIGTERM ends it");
             assertEquals(server.errors, "");
           } finally {
             // It would outlive its parent, and keep what the test reads open.
-            if (!isGone(pid)) process.kill(pid, "SIGKILL");
+            if (isRunning(pid)) process.kill(pid, "SIGKILL");
           }
         }, { output: log.path });
         log.close();

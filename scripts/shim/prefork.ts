@@ -3,7 +3,8 @@
 
 import type { ChildProcess } from "node:child_process";
 import { setTimeout as pause } from "node:timers/promises";
-import { BlockingThread, CLIENT, COUNT, LEAVE, ORDER, type Seat, SEAT_SIZE } from "./blocking.ts";
+import { isatty } from "node:tty";
+import { BlockingThread, CLIENT, COUNT, LEAVE, ORDER, type Seat, SEAT_SIZE, TIMEOUT } from "./blocking.ts";
 import { memoryOf, monotonic, type Told } from "./child.ts";
 import { ChildProcesses } from "./children.ts";
 import { fail, log, nextNumber, process, stopping } from "./program.ts";
@@ -12,7 +13,7 @@ import * as sys from "./sys.ts";
 
 /** The descriptor by which a child gets the shared memory; its standard input is where its clients come from. */
 const BOARD = 3;
-/** Milliseconds before another try, when a child can't be started. */
+/** Milliseconds before another try, when a child can't be started, or a client not be accepted. */
 const REST = 500;
 
 interface Child {
@@ -36,9 +37,13 @@ export class Preforked extends ChildProcesses<Child> {
   /** The descriptor of the shared memory. */
   readonly board: number;
   #seats: Seat[];
+  #pass: boolean;
+  #replaced = Promise.resolve();
+  #terminal = isatty(1);
 
-  constructor(script: string, count: number) {
+  constructor(script: string, { processes: count, pass }: { processes: number; pass: boolean }) {
     super(script);
+    this.#pass = pass;
     try {
       this.board = sys.must(sys.memfd_create(sys.memory(4), sys.MFD_CLOEXEC));
       const size = SEAT_SIZE * (1 + count);
@@ -52,13 +57,25 @@ export class Preforked extends ChildProcesses<Child> {
   }
 
   /**
-   * Starts the child of a place, and waits until it has ended. `socket` is where this process passes clients to it, and
-   * is closed then.
+   * Starts the child of a place, and waits until it has ended. `spawn` gets the descriptor by which clients come to the
+   * child: `listener`, or with `--pass` one end of a socket pair, of which this process keeps the other.
    */
-  async run(place: number, socket: number, spawn: (settings: object) => ChildProcess): Promise<void> {
+  async run(place: number, listener: number, spawn: (input: number, settings: object) => ChildProcess): Promise<void> {
     const seat = this.#seats[place];
     seat.set([0, -1, 0, -1]);
-    const started = this.launch(place, spawn, (reason) => {
+    let socket = -1;
+    const start = (settings: object) => {
+      if (!this.#pass) return spawn(listener, settings);
+      const [ours, theirs] = sys.socketPair(sys.SOCK_STREAM | sys.SOCK_CLOEXEC);
+      socket = ours;
+      try {
+        sys.limitCalls(theirs, TIMEOUT);
+        return spawn(theirs, settings);
+      } finally {
+        sys.close(theirs);
+      }
+    };
+    const started = this.launch(place, start, (reason) => {
       const id = Atomics.exchange(seat, CLIENT, 0);
       this.children.delete(place);
       this.#free = this.#free.filter((child) => child.place !== place);
@@ -77,10 +94,14 @@ export class Preforked extends ChildProcesses<Child> {
   }
 
   /** Replaces the children one by one: each leaves when it has no client, and the next only when there is another. */
-  async replaceAll(): Promise<void> {
+  replaceAll(): Promise<void> {
+    return this.#replaced = this.#replaced.then(() => this.#replaceEach());
+  }
+
+  async #replaceEach(): Promise<void> {
     for (const child of this.list) {
       const { place, socket, ended } = child, seat = this.#seats[place];
-      if (this.children.get(place) !== child) continue;
+      if (stopping || this.children.get(place) !== child) continue;
       log("replace", 0, `p-${place} process ${child.pid}`);
       Atomics.store(seat, ORDER, LEAVE);
       // It takes what has been passed to it, and then finds the end of the stream.
@@ -109,6 +130,17 @@ export class Preforked extends ChildProcesses<Child> {
     log("pass", id, `p-${child.place} gets descriptor ${fd}`);
     sys.sendmsg(child.socket, sys.descriptorMessage(id, fd), 0);
     sys.close(fd);
+  }
+
+  /** After a failed accept, with what it has returned: says why, and lets a while pass. */
+  async rest(failure: number): Promise<void> {
+    log("error", 0, "accept:", sys.systemError(failure));
+    await pause(REST);
+  }
+
+  /** Whether SIGHUP says that the terminal is gone on which the log was. After nohup(1) there was none. */
+  get hungUp(): boolean {
+    return this.#terminal && !isatty(1);
   }
 
   /** What each has done, such as `p-1 accepted 12, serves #31`. */
