@@ -32,6 +32,7 @@ import { type BlockingThread, TIMEOUT } from "./shim/blocking.ts";
 import { joinIfChild } from "./shim/child.ts";
 import { joinPreforked, Preforked } from "./shim/prefork.ts";
 import {
+  burn,
   fail,
   heartbeat,
   list,
@@ -42,6 +43,7 @@ import {
   process,
   serverOptions,
   stopping,
+  work,
 } from "./shim/program.ts";
 import * as sys from "./shim/sys.ts";
 
@@ -54,6 +56,7 @@ const options = parseOptions(
   {
     ...serverOptions,
     ...messages,
+    ...work,
     processes: [3, "processes: as many clients at a time", 1, 1000],
     pass: [false, "the parent accepts, and passes each client to a process that is free"],
   },
@@ -129,6 +132,7 @@ async function serve(thread: BlockingThread): Promise<void> {
     for (;;) {
       const size = await thread.recv(buffer, () => sys.recv(fd, buffer, BUFFER_SIZE, 0));
       if (size === 0) break;
+      burn(thread.id, options.work, buffer.bytes.subarray(0, size));
       await thread.send(buffer, size, (left) => sys.send(fd, buffer, left, 0));
     }
     await thread.close(buffer, () => sys.close(fd));

@@ -42,6 +42,6 @@ export const models: Model[] = [
   { script: "signals.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, systemCalls },
   { script: "offload.ts", args: [], clients: Infinity, idle: 4000, churn: 1000, work },
   { script: "processes.ts", args: [], clients: 16, idle: 12, churn: 100, systemCalls },
-  { script: "prefork.ts", args: [], clients: 3, idle: 2, churn: 1000, systemCalls },
-  { script: "prefork.ts", args: ["--pass"], clients: 3, idle: 2, churn: 1000, systemCalls },
+  { script: "prefork.ts", args: [], clients: 3, idle: 2, churn: 1000, systemCalls, work },
+  { script: "prefork.ts", args: ["--pass"], clients: 3, idle: 2, churn: 1000, systemCalls, work },
 ];

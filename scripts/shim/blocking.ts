@@ -88,7 +88,7 @@ export class BlockingThread {
   #idle: number;
   #messages: number;
   /** The client: its number, the messages that are left to it, and why its connection ends. */
-  #id = 0;
+  id = 0;
   #left = 0;
   #reason: unknown = "";
 
@@ -115,7 +115,7 @@ export class BlockingThread {
       const fd = await this.#blocking("accept", call, Infinity);
       if (fd >= 0) {
         this.#take(fd, nextNumber());
-        log("accept", this.#id, sys.addressText(peer));
+        log("accept", this.id, sys.addressText(peer));
         return fd;
       }
       if (this.#order > 0) break;
@@ -142,7 +142,7 @@ export class BlockingThread {
     Atomics.store(this.#seat, DESCRIPTOR, fd);
     Atomics.store(this.#seat, CLIENT, id);
     Atomics.add(this.#seat, COUNT, 1);
-    this.#id = id;
+    this.id = id;
     this.#left = this.#messages;
     this.#reason = "";
   }
@@ -154,7 +154,7 @@ export class BlockingThread {
   async recv(buffer: sys.Memory, call: () => number): Promise<number> {
     if (this.#left-- <= 0) this.#reason ||= `after ${this.#messages} messages`;
     const size = this.#reason ? 0 : await this.#blocking("recv", call);
-    if (size > 0) log("recv", this.#id, size, buffer.bytes);
+    if (size > 0) log("recv", this.id, size, buffer.bytes);
     if (size === 0) this.#reason ||= "by the client";
     return Math.max(size, 0);
   }
@@ -167,7 +167,7 @@ export class BlockingThread {
     for (let left = size; left > 0;) {
       const sent = await this.#blocking("send", () => call(left));
       if (sent < 0) return;
-      log("send", this.#id, sent);
+      log("send", this.id, sent);
       left -= sent;
       buffer.bytes.copyWithin(0, sent, sent + left);
     }
@@ -187,7 +187,7 @@ export class BlockingThread {
         else if (size <= 0) break;
       }
     }
-    this.#id = 0;
+    this.id = 0;
     Atomics.store(this.#seat, DESCRIPTOR, -1);
     call();
     // If there is none any more, the process that has started this one has said why its connection ends.
@@ -209,11 +209,11 @@ export class BlockingThread {
         if (!isStopped(this.#parent)) silence += Math.min(now - before, TIMEOUT);
         if (!asleep && now - start > 0.9 * TIMEOUT) {
           asleep = true;
-          log("sleep", this.#id, name, "for", (now - start).toFixed(1), "ms so far");
+          log("sleep", this.id, name, "for", (now - start).toFixed(1), "ms so far");
         }
-      } else if (asleep) log("wake", this.#id, name, "after", (performance.now() - start).toFixed(1), "ms");
+      } else if (asleep) log("wake", this.id, name, "after", (performance.now() - start).toFixed(1), "ms");
       if (nothing || sys.turnIsDue()) await sys.runtimeTurn();
-      if (nothing && silence < patience && (this.#id > 0 || this.#order === 0)) continue;
+      if (nothing && silence < patience && (this.id > 0 || this.#order === 0)) continue;
       if (result < 0) this.#reason = nothing ? `silent for ${this.#idle} s` : sys.systemError(result);
       return result;
     }
