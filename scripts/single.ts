@@ -5,9 +5,9 @@
  * Every other script is these steps with something around them: a loop, threads, tasks, a wait for many sockets.
  * Where the runtime takes several steps in one call, the log still names each.
  *
- * The limit: a second client is never served. It is connected all the same, and waits until the server closes: in
- * the kernel's backlog under Deno, while Bun and Node accept it by themselves. tasks.ts serves many clients at once,
- * blocking.ts one after another.
+ * The limit: a second client is never served. It is connected all the same, and waits until the server closes. Under
+ * Deno it waits in the kernel's backlog; Bun and Node accept it by themselves, and take what it sends, but this script
+ * never learns of it. tasks.ts serves many clients at once, blocking.ts one after another.
  *
  *   deno run -A scripts/single.ts      or: bun scripts/single.ts      or: node scripts/single.ts
  *   nc 127.0.0.1 9999                  in another terminal: type a line

@@ -9,7 +9,7 @@ import type { Line, Recording, Task, Visit } from "./session.ts";
  */
 export const kinds = {
   connect: { who: "clients", about: "connecting" },
-  backlog: { who: "clients", about: "in the backlog: not accepted yet" },
+  backlog: { who: "clients", about: "connected, not accepted yet" },
   line: { who: "clients", about: "accepted, waits for a thread" },
   wait: { who: "clients", about: "sent a message, which waits its turn" },
   served: { who: "clients", about: "is being served", counts: true },

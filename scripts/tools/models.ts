@@ -24,7 +24,7 @@ export const models: Record<string, Model> = {
   single: {
     single: true,
     title: "one connection, one exchange",
-    look: "The second client is connected and stays in the backlog; after one exchange the server ends.",
+    look: "The second client is connected and never accepted; after one exchange the server ends.",
   },
   blocking: {
     title: "blocking system calls",
