@@ -70,7 +70,7 @@ async function main(): Promise<void> {
     const submitted = ring.enter(TIMEOUT);
     if (submitted < 0) fail("io_uring_enter", sys.systemError(submitted));
     const count = ring.waiting();
-    if (count > 0) logWait("io_uring_enter", { submitted, completed: count }, () => `${ring.calls} calls so far`);
+    if (count > 0) logWait("io_uring_enter", { submitted, completed: count }, () => `${ring.calls} calls so far`, true);
     else clients.full = false;
     complete();
     // Signals and timers: when there is nothing else to do, and otherwise every now and then.

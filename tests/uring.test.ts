@@ -2,7 +2,7 @@
 /** uring.ts: io_uring(7). */
 
 import process from "node:process";
-import { assertEquals } from "./assert.ts";
+import { assert, assertEquals } from "./assert.ts";
 import { check, Client, pattern, type Runtime, serve, sleep } from "./harness.ts";
 import { testModel } from "./contract.ts";
 import { checkReuse } from "./descriptors.ts";
@@ -12,6 +12,22 @@ testModel("uring.ts", (runtime: Runtime) => {
   checkWait(runtime, "uring.ts", [], /main io_uring_enter \d+ submitted, 1 completed[:,] \d+ calls so far/);
   checkSums(runtime, "uring.ts", [], "io_uring_enter");
   checkReuse(runtime, "uring.ts", []);
+
+  check(
+    `${runtime.name} uring.ts: the total of its calls is in every line, and at the stop`,
+    () =>
+      serve(runtime, "uring.ts", [], async (server) => {
+        const client = await Client.connect(server.port);
+        for (let i = 0; i < 100; i++) assert(await client.echo("hello"));
+        await server.line(/ io_uring_enter \d+ more times: /);
+        assertEquals(await server.stop(), 0);
+        const totals = server.lines(/ io_uring_enter /).map((line) =>
+          Number(/ (\d+) calls (so far|in all)$/.exec(line)?.[1])
+        );
+        assert(totals.every((total, i) => total > (totals[i - 1] ?? 0)), totals.join());
+        client.close();
+      }),
+  );
 
   check(
     `${runtime.name} uring.ts: more messages at once than its rings have places`,

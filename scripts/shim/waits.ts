@@ -10,9 +10,10 @@ const waits = new Map<string, { lines: number; times: number; sums: Record<strin
 
 /**
  * Prints what a wait has found, as figures with their meanings, and a `detail`. At most ten lines a second for each
- * event; the rest are summed in one line: how often there was such a wait, and the sums of the figures.
+ * event; the rest are summed in one line: how often there was such a wait, the sums of the figures, and the detail if
+ * it is a `total` already.
  */
-export function logWait(event: string, figures: Record<string, number>, detail?: () => string): void {
+export function logWait(event: string, figures: Record<string, number>, detail?: () => string, total = false): void {
   if (self.given.quiet) return;
   let wait = waits.get(event);
   if (!wait) {
@@ -20,7 +21,8 @@ export function logWait(event: string, figures: Record<string, number>, detail?:
     setTimeout(() => {
       waits.delete(event);
       const { times, sums } = wait!;
-      if (times > 0) log(event, 0, [`${times} more times`, figureText(sums)].filter(Boolean).join(": "));
+      const parts = [`${times} more times`, figureText(sums), total && detail?.()];
+      if (times > 0) log(event, 0, parts.filter(Boolean).join(": "));
     }, 1000);
   }
   if (wait.lines++ < 10) return log(event, 0, [figureText(figures), detail?.()].filter(Boolean).join(": "));

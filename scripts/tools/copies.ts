@@ -120,6 +120,7 @@ const simpler: Record<string, [RegExp, string][]> = {
   ], [/ *\/\/ Its standard error is the log: .*\n/, "  // Its standard error is this one's output.\n"]],
   uring: [
     [/.*\nconst silent = .*;\n/, ""],
+    [/calls so far`, true\)/, "calls so far`)"],
     [/, silent\)/, ")"],
     [/^ *\/\/ Not everything was sent\. The receive.*\n.*\n/m, ""],
     [/^ *\/\/ The server has shut down.*\n.*\n/m, ""],
