@@ -33,16 +33,25 @@ testModel("offload.ts", (runtime: Runtime) => {
   check(
     `${title}: a client for whose message there is no room is not read from, and served in the end`,
     () =>
-      serve(runtime, "offload.ts", ["--workers", "1", "--queue", "1", "--work", "200"], async (server) => {
-        const clients = [];
+      serve(runtime, "offload.ts", ["--workers", "1", "--queue", "1", "--work", "600"], async (server) => {
+        const clients = [], full = "; not read from while more than 1 are";
         for (let i = 0; i < 4; i++) clients.push(await Client.connect(server.port));
-        for (const client of clients) client.send("hello");
-        assertMatch(
-          (await server.count(/ queue #/, 3))[2],
-          / queue #\d no worker is free, 3 in line; not read from while more than 1 are$/,
-        );
-        for (const client of clients) await client.receive(5, 30);
-        assertMatch(await server.line(/ offload #\d w-1 after/), / after [\d.]+ ms in line, \d wait now$/);
+        const [, second, third, fourth] = clients;
+        const told: string[] = [];
+        for (const [i, client] of clients.entries()) {
+          client.send("hello");
+          told.push(await server.line(new RegExp(` (offload|queue) #${i + 1} `)));
+        }
+        const time = parseFloat(told[3]) - parseFloat(told[0]);
+        if (time > 300) throw new Slow(`${time} ms until all had come`);
+        const ends = ["offload #1 w-1", "1 in line", `2 in line${full}`, `3 in line${full}`];
+        for (const [i, line] of told.entries()) assert(line.endsWith(ends[i]), line);
+        second.reset();
+        fourth.send("again");
+        for (const [client, size] of [[third, 5], [fourth, 10]] as const) await client.receive(size, 30);
+        // Were the fourth read from, there would be its second message, too.
+        assertMatch(await server.line(/ offload #3 w-1 after/), / after [\d.]+ ms in line, 1 wait now$/);
+        assertEquals(server.lines(/ offload #2 /), [], "what a client has asked for that has left is not computed");
         for (const client of clients) client.close();
       }),
   );

@@ -4,9 +4,11 @@
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, Client, linux, type Runtime, serve, sleep, Slow } from "./harness.ts";
 import { testModel } from "./contract.ts";
+import { checkPatience } from "./waits.ts";
 
 testModel("pool.ts", (runtime: Runtime) => {
   const title = `${runtime.name} pool.ts`, unlimited = ["--messages", "0"];
+  checkPatience(runtime, "pool.ts", unlimited);
 
   check(
     `${title}: three messages for each client, unless it is told otherwise`,
@@ -88,6 +90,7 @@ testModel("pool.ts", (runtime: Runtime) => {
         while (clients.length < 110) clients.push(await Client.connect(server.port));
         await server.count(/ main wait #/, 100);
         assertEquals(await server.stop(), 0);
+        assertEquals(server.lines(/ main wait #/).length, 100, "stand in line");
         const stop = server.output.findIndex((line) => / main stop /.test(line));
         assertEquals(server.output.slice(stop).filter((line) => / (accept|serve) #/.test(line)), []);
         for (const client of clients) client.close();

@@ -6,12 +6,13 @@ import { assert, assertEquals } from "./assert.ts";
 import { check, Client, pattern, type Runtime, serve, sleep } from "./harness.ts";
 import { testModel } from "./contract.ts";
 import { checkReuse } from "./descriptors.ts";
-import { checkSums, checkWait } from "./waits.ts";
+import { checkPatience, checkSums, checkWait } from "./waits.ts";
 
 testModel("uring.ts", (runtime: Runtime) => {
   checkWait(runtime, "uring.ts", [], /main io_uring_enter \d+ submitted, 1 completed[:,] \d+ calls so far/);
   checkSums(runtime, "uring.ts", [], "io_uring_enter");
   checkReuse(runtime, "uring.ts", []);
+  checkPatience(runtime, "uring.ts", []);
 
   check(
     `${runtime.name} uring.ts: the total of its calls is in every line, and at the stop`,

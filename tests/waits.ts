@@ -2,7 +2,7 @@
 /** What the models that wait for many sockets say of each wait: the same questions to all of them. */
 
 import process from "node:process";
-import { assert, assertMatch } from "./assert.ts";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, Client, type Runtime, serve, sleep, Slow, until } from "./harness.ts";
 
 /**
@@ -57,6 +57,39 @@ export function checkSums(runtime: Runtime, script: string, args: string[], even
         for (const line of lines) waits += Number(/ (\d+) (?:more )?times/.exec(line)?.[1] ?? 1);
         // One for each message, but for a few that are found without; more where sending is waited for, too.
         assert(waits >= least * messages && waits <= 3 * messages + 10, `${waits} waits for ${messages} messages`);
+        client.close();
+      }),
+  );
+}
+
+/** What a client has taken of its reply is no silence: that begins when it could send the next message. */
+export function checkPatience(runtime: Runtime, script: string, args: string[]): void {
+  check(
+    `${runtime.name} ${script}: a client is not silent as long as it takes its reply`,
+    () =>
+      serve(runtime, script, [...args, "--idle", "2"], async (server) => {
+        const client = await Client.connect(server.port), data = new Uint8Array(32_768);
+        const sum = (event: string) =>
+          server.lines(new RegExp(` ${event} #1 `)).reduce((sum, line) => sum + Number(/ #1 (\d+)/.exec(line)![1]), 0);
+        client.pause();
+        let sent = 0;
+        // Until the kernel takes no more of the reply, and the server has no other message.
+        do {
+          client.send(data);
+          sent += data.length;
+          assert(await until(() => sum("recv") === sent), "it receives");
+        } while (await until(() => sum("send") === sent, 0.4));
+        const times = [performance.now() - 400];
+        await sleep(1400);
+        client.read();
+        assert(await until(() => sum("send") === sent), "it sends");
+        times.push(performance.now());
+        await sleep(1800);
+        times.push(performance.now());
+        if (times.some((time, i) => time - times[i - 1] > 1950)) throw new Slow(`silent for too long: ${times}`);
+        client.send("next");
+        const reply = await client.receive(sent + 4);
+        assertEquals(new TextDecoder().decode(reply.subarray(sent)), "next");
         client.close();
       }),
   );

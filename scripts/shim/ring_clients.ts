@@ -85,6 +85,7 @@ export class RingClients {
   /** A send has completed: all, or a part, or with an error. After the last message the server takes its leave. */
   sent(client: RingClient, sent: number): void {
     if (sent < 0) return this.#leave(client, sys.systemError(sent));
+    client.silence = 0;
     log("send", client.id, sent);
     client.start += sent;
     client.size -= sent;
