@@ -100,6 +100,16 @@ for (const runtime of runtimes) {
     assertEquals(await status("GET", "/?model1=pool", { host }), 200);
     assertMatch((await page.request("GET", "/pool.ts", { host })).text, /function joinPool/);
     assertEquals(await status("GET", "/client.ts", { host }), 404);
+    // In the browser's language, or in the one that was asked for.
+    const languages = [["/", "zh-CN,en", "zh"], ["/", "en,zh", "en"], ["/en", "zh", "en"], ["/zh", "en", "zh"]];
+    for (const [path, accepted, language] of languages) {
+      const { text } = await page.request("GET", path, { host, "accept-language": accepted });
+      assertMatch(
+        text,
+        new RegExp(`<html lang="${language}">.*>${language === "zh" ? "启动" : "start"}</button>`, "s"),
+      );
+    }
+    assertMatch(await page.tell("connect 1", { language: "zh" }), /^没有服务器在运行/);
     assertMatch(policy, /default-src 'none'.*frame-ancestors 'none'/);
     for (const name of ["localhost", "[::1]"]) {
       assertEquals(await status("GET", "/", { host: `${name}:${port}` }), 200);
@@ -191,6 +201,52 @@ for (const runtime of runtimes) {
     assertMatch(await page.tell("fly", { client: "A" }), /no server runs/);
     const pictures = page.count;
     assertEquals(await until(() => page.count > pictures, 1), false, "nothing is drawn when nothing runs");
+  });
+
+  checkPage("each experiment ends with what it promises", [], async (page) => {
+    const { port } = page, { text } = await page.request("GET", "/en", { host: `127.0.0.1:${port}` });
+    const lessons: Record<string, { models: string[][]; steps: [number, string, string][] }> = JSON.parse(
+      /lessons = (\{.*?\}), texts = /.exec(text)![1],
+    );
+    const replied = /h6l-3-5z/, logs = ({ shows }: News) => shows.map(({ log }) => log);
+    // What is shown before the last button is pressed, which is as soon as it is, and what at the end.
+    const promises: Record<string, (news: News) => [before: boolean, after: boolean]> = {
+      "the fourth waits": ({ svg }) => {
+        const last = lane(svg, "#4 D"), waits = last.includes('class="line"') && /h6l-3 5z/.test(last);
+        return [waits && !replied.test(last), replied.test(last) && />#1 A</.test(svg)];
+      },
+      "backpressure": (news) => {
+        const client = lane(news.svg, "#1 A"), deaf = client.includes('class="deaf"');
+        return [deaf && logs(news)[0].endsWith("#1 awaits send"), deaf && replied.test(client)];
+      },
+      "half-close": (news) => {
+        const client = lane(news.svg, "#1 A");
+        return [
+          logs(news)[0].includes("work #1 800 ms"),
+          client.includes('class="half"') && replied.test(client) && logs(news)[0].includes("close #1 by the client"),
+        ];
+      },
+      "one client computes": (news) => {
+        const order = logs(news).map((log) => Array.from(log.matchAll(/ send #(\d)/g), ([, id]) => id).join());
+        return [logs(news).every((log) => /work #1/.test(log)), order.join(" ") === "1,2 2,1"];
+      },
+    };
+    const opened = page.listen();
+    assertEquals(Object.keys(lessons), Object.keys(promises));
+    for (const [name, { models, steps }] of Object.entries(lessons)) {
+      const fields = models.flatMap(([model, options], i) => [
+        [`model${i + 1}`, model],
+        [`options${i + 1}`, options.replace("2000", "800")],
+      ]);
+      assertEquals(await page.tell("start", Object.fromEntries(fields)), "");
+      for (const [i, [, what, client = ""]] of steps.entries()) {
+        await page.news(({ clients }) => !client || clients.some(([name]) => name === client));
+        if (i + 1 === steps.length) await page.news((news) => promises[name](news)[0]);
+        assertEquals(await page.tell(what, { client }), "", `${name}: ${what}`);
+      }
+      await page.news((news) => promises[name](news)[1]);
+    }
+    opened.destroy();
   });
 
   if (linux) {

@@ -6,10 +6,11 @@ import { readFileSync } from "node:fs";
 import { type AddressInfo } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { draw } from "./lanes.ts";
-import { models as table, optionsOf } from "./models.ts";
+import { optionsOf } from "./models.ts";
 import { drawSvg } from "./picture.ts";
 import { explain, fail, onStop, printAll } from "../shim/program.ts";
 import { type Client, Session, type Settings } from "./session.ts";
+import { abouts, glossary, type Language, languages, looks, type Phrase, say } from "./words.ts";
 
 /** Milliseconds: that a picture shows; between two pictures; that the servers run on though no page is open. */
 const WINDOW = 20_000, EACH = 300, UNSEEN = 5000;
@@ -19,7 +20,7 @@ const MOST_CLIENTS = 50, MOST_MISSING = 64 << 20, MOST_BODY = 2000;
 const FORBIDDEN = /^--(exec|host|port)(=|$)/;
 
 /** What the chosen client can be told; each is a button. */
-const acts: Record<string, (client: Client) => void> = {
+const acts = {
   "send 1 B": (client) => client.send("x"),
   "send light": (client) => client.send("light"),
   "send 64 KiB": (client) => client.send(new Uint8Array(1 << 16).fill(120)),
@@ -29,44 +30,34 @@ const acts: Record<string, (client: Client) => void> = {
   "half-close": (client) => client.finish(),
   "reset": (client) => client.reset(),
   "close": (client) => client.close(),
-};
+} satisfies Partial<Record<Phrase, (client: Client) => void>>;
 
-/** An experiment: what runs, the buttons that are pressed, each after so many milliseconds, and what to look at. */
+/** An experiment: what runs, and the buttons that are pressed, each after so many milliseconds. */
 interface Lesson {
   models: [model: string, options: string][];
-  steps: [after: number, what: string, client?: string][];
-  look: string;
+  steps: [after: number, what: keyof typeof acts | "connect 1", client?: string][];
 }
 
-const lessons: Record<string, Lesson> = {
+const lessons: Record<keyof typeof looks, Lesson> = {
   "the fourth waits": {
     models: [["pool", ""]],
     steps: [
-      ...Array<[number, string]>(4).fill([400, "connect 1"]),
+      ...Array<[number, "connect 1"]>(4).fill([400, "connect 1"]),
       [400, "send 1 B", "D"],
       [3000, "close", "A"],
     ],
-    look: "Client D is accepted and has sent, but waits in line: three threads are taken by three silent clients. " +
-      "When A leaves, its thread serves D.",
   },
   "backpressure": {
     models: [["tasks", "--work 0"]],
     steps: [[400, "connect 1"], [600, "stop reading", "A"], [600, "send 16 MiB", "A"], [4000, "read again", "A"]],
-    look:
-      "Client A sends 16 MiB and reads nothing. When the buffers are full, the server stops receiving: main sleeps " +
-      "and uses no CPU. When A reads again, the rest flows, and its reply mark appears.",
   },
   "half-close": {
     models: [["tasks", "--work 2000"]],
     steps: [[400, "connect 1"], [600, "send 1 B", "A"], [500, "half-close", "A"]],
-    look: "Client A sends, then shuts down its sending side while the server still computes. The reply comes all the " +
-      "same; then the server reads the end of the stream, and closes.",
   },
   "one client computes": {
     models: [["tasks", "--work 2000"], ["offload", "--work 2000"]],
     steps: [[400, "connect 1"], [300, "connect 1"], [600, "send 1 B", "A"], [300, "send light", "B"]],
-    look: "Client A asks for two seconds of CPU, and B for nothing but an echo. In tasks, B waits until main has " +
-      "computed for A. In offload a thread computes, and B is answered at once.",
   },
 };
 
@@ -74,25 +65,28 @@ const lessons: Record<string, Lesson> = {
 const LOG_LINES = 200;
 /** Pixels: the width of a picture on a phone, and elsewhere. */
 const NARROW = 360, WIDE = 900;
+/** What a page can be like. */
+const views = languages.flatMap((language) => [NARROW, WIDE].map((width) => ({ language, width })));
+type View = typeof views[number];
 
 /** Serves the page until this process is stopped. It offers the `chosen` models first, of those in `folder`. */
 export async function live(folder: string, models: string[], chosen: string[], port: number, settings: Settings) {
   let sessions: Session[] = [],
-    phase = "stopped",
-    reason = "",
+    phase: "stopped" | "starting" | "running" = "stopped",
+    reason: Phrase = "stopped",
     choice: [model: string, options: string][] = [],
     seen = 0,
     named = 0,
     timer: ReturnType<typeof setInterval>;
   /** Each is one client of every server. */
-  const clients = new Map<string, Client[]>(), pages = new Map<ServerResponse, number>();
+  const clients = new Map<string, Client[]>(), pages = new Map<ServerResponse, View>();
 
   const running = () => sessions.filter((session) => session.running);
   const present = (name: string) => (clients.get(name) ?? []).filter(({ visit }) => visit.end === 0);
   const open = () => [...clients.keys()].filter((name) => present(name).length > 0);
 
-  /** What a page of this width shows now. */
-  function news(width: number): string {
+  /** What such a page shows now. */
+  function news({ language, width }: View): string {
     const recordings = sessions.map((session) => session.snapshot());
     const shows = recordings.map((recording) => ({
       model: recording.model,
@@ -102,33 +96,38 @@ export async function live(folder: string, models: string[], chosen: string[], p
       ).join("\n"),
     }));
     const all = recordings.every(({ end }) => end <= WINDOW);
-    const since = all ? "everything since the start is shown" : `the last ${WINDOW / 1000} s are shown`;
-    const state = [phase, phase === "stopped" && reason].filter(Boolean).join(", ");
-    const text = sessions.length === 0 ? "Choose a model, or two, start it, and be its clients." : `${state}: ${since}`;
-    const labels = open().map((name) => [name, [name, ...present(name)[0].notes].join(", ")]);
+    const since = all ? "everything since the start is shown" : "the last {} s are shown";
+    const state = say(language, phase === "stopped" ? reason : phase);
+    const text = sessions.length === 0
+      ? say(language, "Choose a model, or two, start it, and be its clients.")
+      : `${state}: ${say(language, since, WINDOW / 1000)}`;
+    const labels = open().map((name) => {
+      const notes = present(name)[0].notes.map((note) => say(language, note));
+      return [name, [name, ...notes].join(", ")];
+    });
     return `data: ${JSON.stringify({ shows, phase, text, choice, clients: labels })}\n\n`;
   }
 
   function publish(): void {
     if (pages.size === 0) return;
     seen = performance.now();
-    for (const width of new Set(pages.values())) {
-      const text = news(width);
+    for (const view of new Set(pages.values())) {
+      const text = news(view);
       // One that reads slowly misses some.
-      for (const [page, own] of pages) if (own === width && page.writableLength < 1 << 20) page.write(text);
+      for (const [page, own] of pages) if (own === view && page.writableLength < 1 << 20) page.write(text);
     }
   }
 
-  async function start(fields: URLSearchParams): Promise<void> {
-    if (phase === "starting") throw new Error("one moment, the servers are starting");
+  async function start(fields: URLSearchParams, refuse: Refuse): Promise<void> {
+    if (phase === "starting") refuse("one moment, the servers are starting");
     const wanted = [1, 2].map((place) => ({
       model: fields.get(`model${place}`) ?? "",
       options: (fields.get(`options${place}`) ?? "").split(/\s+/).filter(Boolean),
     })).filter(({ model }) => model);
     for (const { model, options } of wanted) {
-      if (!models.includes(model)) throw new Error(`unknown model "${model}"`);
+      if (!models.includes(model)) refuse("unknown model {}", model);
       const bad = options.find((option) => FORBIDDEN.test(option));
-      if (bad) throw new Error(`${bad} can only be given on the command line, after --`);
+      if (bad) refuse("{} can only be given on the command line, after --", bad);
     }
     phase = "starting";
     try {
@@ -138,10 +137,10 @@ export async function live(folder: string, models: string[], chosen: string[], p
       clearInterval(timer);
       timer = setInterval(() => {
         publish();
-        if (performance.now() - seen > UNSEEN) stop("as no page was open");
+        if (performance.now() - seen > UNSEEN) stop("stopped, as no page was open");
       }, EACH);
       choice = wanted.map(({ model, options }) => [model, options.join(" ")]);
-      reason = "as the servers have ended";
+      reason = "stopped, as the servers have ended";
       sessions = wanted.map(({ model, options }) =>
         new Session(folder, model, { ...settings, options: [...settings.options, ...options] })
       );
@@ -176,24 +175,24 @@ export async function live(folder: string, models: string[], chosen: string[], p
     publish();
   }
 
-  async function obey(fields: URLSearchParams): Promise<void> {
+  async function obey(fields: URLSearchParams, refuse: Refuse): Promise<void> {
     const what = fields.get("what") ?? "", count = /^connect (1|10)$/.exec(what)?.[1];
-    if (what === "start") return await start(fields);
-    if (what === "stop") return await stop("as you have asked");
-    if (running().length === 0) throw new Error("no server runs");
+    if (what === "start") return await start(fields, refuse);
+    if (what === "stop") return await stop("stopped, as you have asked");
+    if (running().length === 0) refuse("no server runs");
     if (count) {
-      if (open().length + Number(count) > MOST_CLIENTS) throw new Error(`${MOST_CLIENTS} clients are the most`);
+      if (open().length + Number(count) > MOST_CLIENTS) refuse("{} clients are the most", MOST_CLIENTS);
       for (let i = 0; i < Number(count); i++) {
         const name = letters(named++);
         clients.set(name, running().map((session) => session.connect(name)));
       }
       return;
     }
-    const name = fields.get("client") || open().at(-1) || "", act = Object.hasOwn(acts, what) && acts[what];
-    if (!act) throw new Error(`unknown action "${what}"`);
-    if (!open().includes(name)) throw new Error(`client ${name} is not connected`);
+    const name = fields.get("client") || open().at(-1) || "";
+    const act = Object.entries(acts).find(([name]) => name === what)?.[1] ?? refuse("unknown action {}", what);
+    if (!open().includes(name)) refuse("client {} is not connected", name);
     if (what.startsWith("send") && present(name).some(({ missing }) => missing > MOST_MISSING)) {
-      throw new Error(`client ${name} has not got back enough of what it sent`);
+      refuse("client {} has not got back enough of what it sent", name);
     }
     present(name).forEach(act);
   }
@@ -209,21 +208,30 @@ export async function live(folder: string, models: string[], chosen: string[], p
     if (!own || (method !== "GET" || origin) && origin !== own.origin) return reply(403, "not from the page itself\n");
     // The page reads its choice in the address itself.
     const [path, query] = (url ?? "").split("?");
-    if (method === "GET" && path === "/") return reply(200, page(models, chosen), "text/html");
+    // What its browser prefers, unless it asks for one.
+    const preferred = /^zh\b/i.test(request.headers["accept-language"] ?? "") ? "zh" : "en";
+    const language = path === "/" ? preferred : languages.find((language) => path === `/${language}`);
+    if (method === "GET" && language) return reply(200, page(language, models, chosen), "text/html");
     const source = models.find((model) => path === `/${model}.ts`);
     if (method === "GET" && source) return reply(200, readFileSync(`${folder}/${source}.ts`, "utf8"));
     if (method === "GET" && path === "/events") {
-      const width = query === "narrow" ? NARROW : WIDE;
+      const wanted = new URLSearchParams(query);
+      const view = views.find(({ language, width }) =>
+        language === languageOf(wanted) && width === (wanted.has("narrow") ? NARROW : WIDE)
+      )!;
       response.writeHead(200, { ...headers, "content-type": "text/event-stream" });
       response.on("close", () => pages.delete(response));
-      pages.set(response, width);
-      return response.write(news(width));
+      pages.set(response, view);
+      return response.write(news(view));
     }
     if (method !== "POST" || url !== "/do") return reply(404, "there is only / here\n");
     const body = await read(request);
     if (body === undefined) return reply(413, "too long\n");
     try {
-      await obey(new URLSearchParams(body));
+      const fields = new URLSearchParams(body);
+      await obey(fields, (...why) => {
+        throw new Error(say(languageOf(fields), ...why));
+      });
       reply(200, "");
     } catch (error) {
       reply(400, `${explain(error)}\n`);
@@ -236,6 +244,13 @@ export async function live(folder: string, models: string[], chosen: string[], p
   onStop(() => stop());
   await printAll(`${hosts[0]} is the page; Ctrl-C ends it, and its servers\n`);
   return await new Promise<never>(() => {});
+}
+
+/** Tells the page, in its language, why it does not have its way. */
+type Refuse = (why: Phrase, value?: string | number) => never;
+
+function languageOf(fields: URLSearchParams): Language {
+  return fields.get("language") === "zh" ? "zh" : "en";
 }
 
 const nonce = crypto.randomUUID();
@@ -265,17 +280,33 @@ function letters(index: number): string {
   return (index < 26 ? "" : letters(Math.floor(index / 26) - 1)) + String.fromCharCode(65 + index % 26);
 }
 
-function page(models: string[], chosen: string[]): string {
-  const button = (name: string, more = "") => `<button name="what" value="${name}"${more}>${name}</button>`;
+/** The names of an object's properties, with their type. */
+function keys<T extends object>(object: T): (keyof T & string)[] {
+  return Object.keys(object) as (keyof T & string)[];
+}
+
+function page(language: Language, models: string[], chosen: string[]): string {
+  const t = (phrase: Phrase) => say(language, phrase);
+  const button = (name: Phrase, more = "") => `<button name="what" value="${name}"${more}>${t(name)}</button>`;
   const choice = (place: number, none: string) =>
-    `<div class="choice"><select name="model${place}" aria-label="model">${none}${
+    `<div class="choice"><select name="model${place}" aria-label="${t("model")}">${none}${
       models.map((model) => `<option${model === chosen[place - 1] ? " selected" : ""}>${model}</option>`).join("")
-    }</select> <input name="options${place}" aria-label="its options" placeholder="its options">
+    }</select> <input name="options${place}" aria-label="${t("its options")}" placeholder="${t("its options")}">
       <small id="known${place}"></small></div>`;
-  const about = Object.fromEntries(models.map((model) => [model, { ...table[model], known: optionsOf(model) }]));
+  const about = Object.fromEntries(models.map((model) => {
+    const { title, look } = abouts[model];
+    return [model, { title: title[language], look: look[language], known: optionsOf(model) }];
+  }));
+  const plans = Object.fromEntries(
+    keys(lessons).map((name) => [name, { ...lessons[name], look: looks[name][language] }]),
+  );
+  const texts = Object.fromEntries(
+    (["source of {}", "log of {}", "timeline.ts has ended", "the last one"] as const).map((name) => [name, t(name)]),
+  );
+  const [other, called] = language === "zh" ? ["en", "English"] : ["zh", "中文"];
   const json = (value: unknown) => JSON.stringify(value).replaceAll("<", "\\u003c");
   return `<!doctype html>
-<html lang="en">
+<html lang="${language}">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <link rel="icon" href="data:,">
@@ -289,24 +320,31 @@ function page(models: string[], chosen: string[]): string {
   h2 { margin: 1em 0 0; font-size: 1.2em }
   svg { max-width: 100%; height: auto }
   pre { height: 10em; overflow: auto; font-size: 12px; line-height: 1.4; border: 1px solid #8886; padding: 0.5em }
+  [data-lane] { cursor: pointer }
+  #other { float: right }
   #look:not(:empty) { border-left: 4px solid #79aef5; padding-left: 0.7em }
 </style>
+<style id="chosen"></style>
+<a id="other" href="${other}" lang="${other}" hreflang="${other}">${called}</a>
 <form>
-  <fieldset id="lessons">Experiments: ${
-    Object.keys(lessons).map((name) => `<button type="button" value="${name}">${name}</button>`).join(" ")
+  <input type="hidden" name="language" value="${language}">
+  <fieldset id="lessons">${t("Experiments:")} ${
+    keys(lessons).map((name) => `<button type="button" value="${name}">${t(name)}</button>`).join(" ")
   }</fieldset>
-  <fieldset>${choice(1, "")} ${choice(2, '<option value="">no second one</option>')}
+  <fieldset>${choice(1, "")} ${choice(2, `<option value="">${t("no second one")}</option>`)}
     ${button("start", ' id="start"')} ${button("stop", ' id="stop"')}</fieldset>
   <fieldset id="clients">${button("connect 1")} ${button("connect 10")}
-    <fieldset id="acts"><select name="client" aria-label="client"></select>
-      ${Object.keys(acts).map((name) => button(name)).join(" ")}</fieldset></fieldset>
+    <fieldset id="acts"><select name="client" aria-label="${t("client")}"></select>
+      ${keys(acts).map((name) => button(name)).join(" ")}</fieldset>
+    <small>${t("A client is chosen in this box, or by a click on its lane.")}</small></fieldset>
 </form>
 <p id="look" role="status"></p>
 <p><output id="text"></output> <strong id="said" role="alert"></strong></p>
 <main id="shows"></main>
+${language === "zh" ? `<details><summary>图里的词</summary>${glossary}</details>` : ""}
 <script type="module" nonce="${nonce}">
-  const about = ${json(about)}, lessons = ${json(lessons)};
-  const form = document.forms[0], { client } = form.elements, at = (id) => document.getElementById(id);
+  const about = ${json(about)}, lessons = ${json(plans)}, texts = ${json(texts)};
+  const form = document.forms[0], { client, language: { value: language } } = form.elements, at = (id) => document.getElementById(id);
   const add = (parent, name, fields) => parent.appendChild(Object.assign(document.createElement(name), fields));
 
   async function tell(body) {
@@ -330,7 +368,25 @@ function page(models: string[], chosen: string[]): string {
       at("known" + place).textContent = about[form.elements["model" + place].value]?.known ?? "";
     }
   }
-  form.onchange = list;
+  form.onchange = () => (list(), emphasize());
+
+  // The lane of the chosen client: a rule, as each picture is a new one.
+  function emphasize() {
+    const name = client.value || client.lastElementChild?.value;
+    at("chosen").textContent = '[data-lane$=" ' + name + '"] text:first-child { font-weight: bold; text-decoration: underline }';
+  }
+  // A picture may be replaced before the button is up again.
+  at("shows").onpointerdown = ({ target, clientY }) => {
+    const lanes = target.closest(".picture")?.querySelectorAll("[data-lane]") ?? [];
+    const lane = Array.from(lanes).find((lane) => {
+      const { top, bottom } = lane.getBoundingClientRect();
+      return top <= clientY && clientY <= bottom;
+    });
+    const name = lane?.dataset.lane.split(" ")[1];
+    if (Array.from(client.options).some(({ value }) => value === name)) client.value = name;
+    emphasize();
+  };
+  at("other").onclick = ({ target }) => target.search = location.search;
 
   // Whatever is pressed by hand ends an experiment.
   let experiment = 0;
@@ -348,7 +404,7 @@ function page(models: string[], chosen: string[]): string {
     if (!await tell(new URLSearchParams([...new FormData(form), ["what", "start"]]))) return;
     for (const [after, what, client = ""] of steps) {
       await new Promise((resolve) => setTimeout(resolve, after));
-      if (own !== experiment || !await tell(new URLSearchParams({ what, client }))) return;
+      if (own !== experiment || !await tell(new URLSearchParams({ language, what, client }))) return;
     }
   };
 
@@ -362,9 +418,9 @@ function page(models: string[], chosen: string[]): string {
         const part = add(main, "section", {});
         add(part, "h2", { textContent: model + ": " + about[model].title });
         const words = add(part, "p", { textContent: about[model].look + " " });
-        add(words, "a", { href: model + ".ts", target: "_blank", textContent: "source of " + model + ".ts" });
+        add(words, "a", { href: model + ".ts", target: "_blank", textContent: texts["source of {}"].replace("{}", model + ".ts") });
         add(part, "div", { className: "picture" });
-        add(part, "pre", { tabIndex: 0, ariaLabel: "log of " + model });
+        add(part, "pre", { tabIndex: 0, ariaLabel: texts["log of {}"].replace("{}", model) });
       }
     }
     shows.forEach(({ svg, log }, i) => {
@@ -382,8 +438,8 @@ function page(models: string[], chosen: string[]): string {
   else list();
 
   let known = "[]";
-  const events = new EventSource(innerWidth < 600 ? "events?narrow" : "events");
-  events.onerror = () => at("said").textContent = "timeline.ts has ended";
+  const events = new EventSource("events?language=" + language + (innerWidth < 600 ? "&narrow" : ""));
+  events.onerror = () => at("said").textContent = texts["timeline.ts has ended"];
   events.onopen = () => at("said").textContent = "";
   events.onmessage = ({ data }) => {
     const { shows, phase, text, choice, clients } = JSON.parse(data), chosen = client.value;
@@ -400,11 +456,12 @@ function page(models: string[], chosen: string[]): string {
     at("stop").disabled = phase === "stopped";
     at("clients").disabled = phase !== "running";
     at("acts").disabled = clients.length === 0;
-    const options = [["", "the last one"], ...clients].map(([name, label]) => new Option(label, name));
-    const texts = (options) => Array.from(options, ({ text }) => text).join();
-    if (texts(options) === texts(client.options)) return;
+    const options = [["", texts["the last one"]], ...clients].map(([name, label]) => new Option(label, name));
+    const labels = (options) => Array.from(options, ({ text }) => text).join();
+    if (labels(options) === labels(client.options)) return;
     client.replaceChildren(...options);
     client.value = clients.some(([name]) => name === chosen) ? chosen : "";
+    emphasize();
   };
 </script>
 `;

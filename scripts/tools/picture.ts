@@ -322,7 +322,12 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
       }
       text(width, "waited", ' class="d e"');
       y += ROW;
-      clients.forEach(drawLane);
+      for (const lane of clients) {
+        // The page of timeline.ts --live looks for it.
+        parts.push(`<g data-lane="${lane.name}">`);
+        drawLane(lane);
+        parts.push("</g>");
+      }
       text(0, source(picture), ' class="d"');
       text(width, "CPU", ' class="d e"');
       y += ROW;

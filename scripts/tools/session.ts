@@ -306,8 +306,9 @@ export class Client {
   }
 
   /** What it does not do. */
-  get notes(): string[] {
-    return [...this.#socket.isPaused() ? ["not reading"] : [], ...this.#socket.writableEnded ? ["half-closed"] : []];
+  get notes(): ("not reading" | "half-closed")[] {
+    const paused = this.#socket.isPaused(), finished = this.#socket.writableEnded;
+    return [...paused ? ["not reading"] as const : [], ...finished ? ["half-closed"] as const : []];
   }
 
   /** Sends, and waits until all of it has come back. */
