@@ -9,20 +9,19 @@
  * on x86-64 and arm64 alike.
  */
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { cFunction, toPointer } from "./ffi.ts";
 import { fail } from "./program.ts";
 import { EINTR, mapped, type Memory, memory, must, SOCK_CLOEXEC } from "./sys.ts";
 
-/** What is asked of the kernel. */
+/** What is asked of the kernel, with flags: the next request waits for this one; it is reported only if it fails. */
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
-/** Flags of a request: the next one waits for it; it is reported only if it fails. */
 const IOSQE_IO_LINK = 1 << 2, IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
 const IORING_ACCEPT_MULTISHOT = 1, IORING_RECVSEND_POLL_FIRST = 1;
+const MSG_WAITALL = 0x100, MSG_NOSIGNAL = 0x4000;
 /** Flag of a completion: the request stays, and there will be more. */
 const IORING_CQE_F_MORE = 1 << 1;
-const MSG_WAITALL = 0x100, MSG_NOSIGNAL = 0x4000;
 
 const IORING_SETUP_CQSIZE = 1 << 3, IORING_SETUP_CLAMP = 1 << 4, IORING_SETUP_SUBMIT_ALL = 1 << 7;
 /** One thread uses the ring, and the kernel does what is left to do when that thread asks, not in between. */
@@ -53,7 +52,7 @@ export class Ring {
   #fd: number;
   #rings: Int32Array<ArrayBuffer>;
   #requests: Int32Array<ArrayBuffer>;
-  /** Where in `#rings` the ends of the queues are that this side moves, and what it has to watch. */
+  /** Places in `#rings`: the ends of the queues that this side moves, and the one that it watches. */
   #requestTail: number;
   #completionHead: number;
   #completionTail: number;
@@ -67,15 +66,12 @@ export class Ring {
   #taken = 0;
   #timeout: Memory;
   #wait: Memory;
-  /**
-   * The size of `struct io_uring_getevents_arg`. It is the seventh parameter, which x86-64 passes on the stack with all
-   * of its 64 bits, and so it goes as an address does: half of a shorter one would be left to chance.
-   */
+  /** The size of `struct io_uring_getevents_arg`: as an address, since the seventh parameter has to have 64 bits. */
   #waitSize = { pointer: toPointer(24) };
 
   /**
-   * Room for so many requests to be handed over at once, and so many completions (powers of two). More of
-   * these don't get lost: the kernel keeps them until there is room. Throws what io_uring_setup(2) fails with.
+   * Room for so many requests at once, and so many completions (powers of two); the kernel keeps what is more. Throws
+   * what io_uring_setup(2) fails with.
    */
   constructor(requests: number, completions: number) {
     // struct io_uring_params: at 4 and 8 bytes the completions and the flags, and from 40 and 80 on what the
@@ -123,14 +119,14 @@ export class Ring {
    */
   sendThen(fd: number, address: number, size: number, data: number, silent: boolean): void {
     // Both have to be handed over together.
-    if (this.#room() < 2) this.#submit();
+    this.#makeRoom(2);
     const flags = silent ? IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS : IOSQE_IO_LINK;
     this.#request(IORING_OP_SEND | flags << 8, fd, address, size, MSG_WAITALL | MSG_NOSIGNAL, data);
   }
 
   /** Fills in a `struct io_uring_sqe`: the members that are used. The others stay 0. */
   #request(operation: number, fd: number, address: number, size: number, flags: number, data: number): void {
-    if (this.#room() < 1) this.#submit();
+    this.#makeRoom(1);
     const at = (this.#made & this.#requestMask) * SQE_INTS, entries = this.#requests;
     entries[at] = operation;
     entries[at + 1] = fd;
@@ -142,18 +138,13 @@ export class Ring {
     this.#made = this.#made + 1 | 0;
   }
 
-  #room(): number {
-    return this.#requestMask + 1 - (this.#made - this.#submitted | 0);
-  }
-
-  #submit(): void {
-    must(this.#enter(0, 0));
+  #makeRoom(count: number): void {
+    if (this.#requestMask + 1 - (this.#made - this.#submitted | 0) < count) must(this.#enter(0, 0));
   }
 
   /**
-   * Hands over all requests, and waits for a completion (or for several, `least` of them, so that one call brings
-   * them all), at most so many milliseconds, which need not be whole. Returns 0 or more, also when time has run out
-   * or a signal has come. See io_uring_enter(2).
+   * Hands over all requests, and waits until `least` completions have come, or so many milliseconds have passed, which
+   * need not be whole. Returns 0 or more, also when a signal has come. See io_uring_enter(2).
    */
   enter(milliseconds: number, least = 1): number {
     this.#timeout.ints[0] = milliseconds / 1000;
@@ -166,15 +157,8 @@ export class Ring {
     Atomics.store(this.#rings, this.#requestTail, this.#made);
     Atomics.store(this.#rings, this.#completionHead, this.#taken);
     this.calls++;
-    const result = cEnter(
-      SYS_io_uring_enter,
-      this.#fd,
-      count,
-      least,
-      flags | IORING_ENTER_EXT_ARG,
-      this.#wait,
-      this.#waitSize,
-    );
+    flags |= IORING_ENTER_EXT_ARG;
+    const result = cEnter(SYS_io_uring_enter, this.#fd, count, least, flags, this.#wait, this.#waitSize);
     if (result < 0) return result === -ETIME || result === -EINTR || result === -EBUSY ? 0 : result;
     this.#submitted = this.#submitted + result | 0;
     return result;
@@ -223,12 +207,9 @@ export function explainRefusal(error: Error & { code?: string }): unknown {
   }
   if (error.code === "EINVAL") return `Linux 6.1 or later is needed, this is ${kernel}`;
   if (error.code !== "EPERM") return error;
-  let setting = "0";
-  try {
-    setting = readFileSync("/proc/sys/kernel/io_uring_disabled", "utf8").trim();
-  } catch {
-    // Before Linux 6.6 there was no such setting.
-  }
+  // Before Linux 6.6 there was no such setting.
+  const path = "/proc/sys/kernel/io_uring_disabled",
+    setting = existsSync(path) ? readFileSync(path, "utf8").trim() : "0";
   return setting === "0"
     ? "not permitted here, as in many containers: a seccomp profile forbids it"
     : `switched off by the setting kernel.io_uring_disabled = ${setting}`;

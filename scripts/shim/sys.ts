@@ -35,9 +35,7 @@ export function FD_CLR(fd: number, { ints }: Memory): void {
 }
 
 /** Memory for a `struct timeval`: seconds and microseconds, of 64 bits each. */
-export function timeval(): Memory {
-  return memory(16);
-}
+export const timeval = (): Memory => memory(16);
 
 /** Sets a `struct timeval`, below 2^31 seconds. */
 export function setTimeval({ ints }: Memory, milliseconds: number): void {
@@ -45,10 +43,7 @@ export function setTimeval({ ints }: Memory, milliseconds: number): void {
   ints[2] = milliseconds % 1000 * 1000;
 }
 
-/**
- * Fills in entry `index` of an array of `struct pollfd`, 8 bytes each: the descriptor (4), what to wait for (2), and
- * what has come (2), which starts as 0. See poll(2).
- */
+/** Entry `index` of an array of `struct pollfd`: the descriptor (4 bytes), what to wait for (2), what has come (2). */
 export function setPollfd({ ints }: Memory, index: number, fd: number, events: number): void {
   ints[2 * index] = fd;
   ints[2 * index + 1] = events;
@@ -75,16 +70,11 @@ export function pollfdReady({ ints }: Memory, index: number): number {
 const EPOLL_EVENT_INTS = process.arch === "x64" ? 3 : 4;
 
 /** Memory for so many of `struct epoll_event`. */
-export function epollEvents(count: number): Memory {
-  return memory(count * EPOLL_EVENT_INTS * 4);
-}
+export const epollEvents = (count: number): Memory => memory(count * EPOLL_EVENT_INTS * 4);
 
 let event: Memory | undefined;
 
-/**
- * A `struct epoll_event` for epoll_ctl(2): what to wait for, and as data the descriptor, with a `number` that is free to
- * use. It is valid until the next one is asked for.
- */
+/** What to wait for, and as data the descriptor and a `number` that is free to use. Valid until the next one. */
 export function epollEvent(events: number, fd: number, number = 0): Memory {
   event ??= epollEvents(1);
   event.ints[0] = events;
@@ -129,13 +119,10 @@ export function backlogOf(fd: number): number {
 
 let message: Memory | undefined;
 
-/**
- * A `struct msghdr` for sendmsg(2) and recvmsg(2), with a number as its data, and a descriptor as its control data. It
- * is valid until the next one is asked for. See SCM_RIGHTS in unix(7), cmsg(3).
- */
+/** A `struct msghdr` with a number as its data, and a descriptor as its control data. Valid until the next one. */
 export function descriptorMessage(number = 0, fd = -1): Memory {
   // The header has 56 bytes, and addresses of what follows: a `struct iovec` (16), which has the address of the data
-  // (8), and a `struct cmsghdr` (16) with the descriptor (8).
+  // (8), and a `struct cmsghdr` (16) with the descriptor (8). See SCM_RIGHTS in unix(7), cmsg(3).
   const IOV = 56, DATA = 72, CONTROL = 80, { address, bytes, ints } = message ??= memory(104);
   const longs = new BigUint64Array(bytes.buffer);
   const point = (at: number, to: number, length: number) => longs.set([BigInt(address + to), BigInt(length)], at / 8);
@@ -170,9 +157,7 @@ export function sigset(...signals: number[]): Memory {
 }
 
 /** Memory for a `siginfo_t`, 128 bytes: what is known of a signal. See sigaction(2). */
-export function siginfo(): Memory {
-  return memory(128);
-}
+export const siginfo = (): Memory => memory(128);
 
 /** The descriptor that a signal is about, and what it tells of it, as POLL_IN: `si_fd`, `si_code` in sigaction(2). */
 export function signalled({ ints }: Memory): { fd: number; code: string } {
@@ -189,9 +174,8 @@ export function timespec(milliseconds: number): Memory {
 }
 
 /**
- * Has this thread block signals: they wait until it takes them, instead of interrupting it. The process ignores them as
- * well, because a runtime may let them through while it has its turn, and they would end the process. Throws if that
- * can't be. See pthread_sigmask(3), sigaction(2).
+ * Has this thread block signals: they wait until it takes them. The process ignores them as well: a runtime may let them
+ * through while it has its turn, and they would end the process. See pthread_sigmask(3), sigaction(2).
  */
 export function blockSignals(...signals: number[]): Memory {
   // `struct sigaction`, 152 bytes: the handler comes first.
@@ -222,9 +206,8 @@ export function turnIsDue(): boolean {
 }
 
 /**
- * Lets the runtime do what it can't do during a system call: run timers, and the handlers of signals. It takes a turn of
- * its event loop; nothing less serves all three runtimes. Says whether signals that this thread blocks may have been
- * lost, as they are in Bun.
+ * Lets the runtime run timers and the handlers of signals, which takes a turn of its event loop. Says whether signals
+ * that this thread blocks may have been lost, as they are in Bun.
  */
 export async function runtimeTurn(): Promise<boolean> {
   await new Promise<void>((resolve) => setTimeout(() => setImmediate(resolve), 0));

@@ -190,9 +190,8 @@ function setOption(
 }
 
 /**
- * Fills in entry `index` of an array of `struct pollfd`, 8 bytes each: the
- * descriptor (4), what to wait for (2), and what has come (2), which starts as
- * 0. See poll(2).
+ * Entry `index` of an array of `struct pollfd`: the descriptor (4 bytes), what
+ * to wait for (2), what has come (2).
  */
 function setPollfd(
   { ints }: Memory,

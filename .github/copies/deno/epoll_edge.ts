@@ -197,16 +197,14 @@ function setOption(
 const EPOLL_EVENT_INTS = process.arch === "x64" ? 3 : 4;
 
 /** Memory for so many of `struct epoll_event`. */
-function epollEvents(count: number): Memory {
-  return memory(count * EPOLL_EVENT_INTS * 4);
-}
+const epollEvents = (count: number): Memory =>
+  memory(count * EPOLL_EVENT_INTS * 4);
 
 let event: Memory | undefined;
 
 /**
- * A `struct epoll_event` for epoll_ctl(2): what to wait for, and as data the
- * descriptor, with a `number` that is free to use. It is valid until the next
- * one is asked for.
+ * What to wait for, and as data the descriptor and a `number` that is free to
+ * use. Valid until the next one.
  */
 function epollEvent(events: number, fd: number, number = 0): Memory {
   event ??= epollEvents(1);

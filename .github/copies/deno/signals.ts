@@ -208,9 +208,7 @@ function sigset(...signals: number[]): Memory {
  * Memory for a `siginfo_t`, 128 bytes: what is known of a signal. See
  * sigaction(2).
  */
-function siginfo(): Memory {
-  return memory(128);
-}
+const siginfo = (): Memory => memory(128);
 
 /**
  * The descriptor that a signal is about, and what it tells of it, as POLL_IN:
@@ -241,10 +239,9 @@ function timespec(milliseconds: number): Memory {
 }
 
 /**
- * Has this thread block signals: they wait until it takes them, instead of
- * interrupting it. The process ignores them as well, because a runtime may let
- * them through while it has its turn, and they would end the process. Throws if
- * that can't be. See pthread_sigmask(3), sigaction(2).
+ * Has this thread block signals: they wait until it takes them. The process
+ * ignores them as well: a runtime may let them through while it has its turn,
+ * and they would end the process. See pthread_sigmask(3), sigaction(2).
  */
 function blockSignals(...signals: number[]): Memory {
   // `struct sigaction`, 152 bytes: the handler comes first.

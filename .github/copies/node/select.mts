@@ -223,9 +223,7 @@ function FD_CLR(fd: number, { ints }: Memory): void {
 }
 
 /** Memory for a `struct timeval`: seconds and microseconds, of 64 bits each. */
-function timeval(): Memory {
-  return memory(16);
-}
+const timeval = (): Memory => memory(16);
 
 /** Sets a `struct timeval`, below 2^31 seconds. */
 function setTimeval({ ints }: Memory, milliseconds: number): void {

@@ -220,12 +220,13 @@ function setOption(
 
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
 const IOSQE_IO_LINK = 1 << 2, IORING_ACCEPT_MULTISHOT = 1;
-const IORING_RECVSEND_POLL_FIRST = 1;
+const IORING_RECVSEND_POLL_FIRST = 1, MSG_WAITALL = 0x100;
+const MSG_NOSIGNAL = 0x4000;
 
 /** Flag of a completion: the request stays, and there will be more. */
-const IORING_CQE_F_MORE = 1 << 1, MSG_WAITALL = 0x100, MSG_NOSIGNAL = 0x4000;
-const IORING_SETUP_CQSIZE = 1 << 3, IORING_SETUP_CLAMP = 1 << 4;
-const IORING_SETUP_SUBMIT_ALL = 1 << 7, IORING_SETUP_SINGLE_ISSUER = 1 << 12;
+const IORING_CQE_F_MORE = 1 << 1, IORING_SETUP_CQSIZE = 1 << 3;
+const IORING_SETUP_CLAMP = 1 << 4, IORING_SETUP_SUBMIT_ALL = 1 << 7;
+const IORING_SETUP_SINGLE_ISSUER = 1 << 12;
 const IORING_SETUP_DEFER_TASKRUN = 1 << 13, IORING_OFF_SQES = 0x10000000;
 const IORING_ENTER_GETEVENTS = 1, IORING_ENTER_EXT_ARG = 8, EBUSY = 16;
 const ETIME = 62;
@@ -263,8 +264,8 @@ class Ring {
   #rings: Int32Array<ArrayBuffer>;
   #requests: Int32Array<ArrayBuffer>;
   /**
-   * Where in `#rings` the ends of the queues are that this side moves, and what
-   * it has to watch.
+   * Places in `#rings`: the ends of the queues that this side moves, and the
+   * one that it watches.
    */
   #requestTail: number;
   #completionHead: number;
@@ -283,16 +284,14 @@ class Ring {
   #timeout: Memory;
   #wait: Memory;
   /**
-   * The size of `struct io_uring_getevents_arg`. It is the seventh parameter,
-   * which x86-64 passes on the stack with all of its 64 bits, and so it goes as
-   * an address does: half of a shorter one would be left to chance.
+   * The size of `struct io_uring_getevents_arg`: as an address, since the
+   * seventh parameter has to have 64 bits.
    */
   #waitSize = { pointer: toPointer(24) };
 
   /**
-   * Room for so many requests to be handed over at once, and so many
-   * completions (powers of two). More of these don't get lost: the kernel keeps
-   * them until there is room. Throws what io_uring_setup(2) fails with.
+   * Room for so many requests at once, and so many completions (powers of two);
+   * the kernel keeps what is more. Throws what io_uring_setup(2) fails with.
    */
   constructor(requests: number, completions: number) {
     // struct io_uring_params: at 4 and 8 bytes the completions and the flags,
@@ -362,7 +361,7 @@ class Ring {
    */
   sendThen(fd: number, address: number, size: number, data: number): void {
     // Both have to be handed over together.
-    if (this.#room() < 2) this.#submit();
+    this.#makeRoom(2);
     this.#request(
       IORING_OP_SEND | IOSQE_IO_LINK << 8,
       fd,
@@ -385,7 +384,7 @@ class Ring {
     flags: number,
     data: number,
   ): void {
-    if (this.#room() < 1) this.#submit();
+    this.#makeRoom(1);
     const at = (this.#made & this.#requestMask) * SQE_INTS,
       entries = this.#requests;
     entries[at] = operation;
@@ -398,19 +397,16 @@ class Ring {
     this.#made = this.#made + 1 | 0;
   }
 
-  #room(): number {
-    return this.#requestMask + 1 - (this.#made - this.#submitted | 0);
-  }
-
-  #submit(): void {
-    must(this.#enter(0, 0));
+  #makeRoom(count: number): void {
+    if (this.#requestMask + 1 - (this.#made - this.#submitted | 0) < count) {
+      must(this.#enter(0, 0));
+    }
   }
 
   /**
-   * Hands over all requests, and waits for a completion (or for several,
-   * `least` of them, so that one call brings them all), at most so many
-   * milliseconds, which need not be whole. Returns 0 or more, also when time
-   * has run out or a signal has come. See io_uring_enter(2).
+   * Hands over all requests, and waits until `least` completions have come, or
+   * so many milliseconds have passed, which need not be whole. Returns 0 or
+   * more, also when a signal has come. See io_uring_enter(2).
    */
   enter(milliseconds: number, least = 1): number {
     this.#timeout.ints[0] = milliseconds / 1000;
@@ -423,12 +419,13 @@ class Ring {
     Atomics.store(this.#rings, this.#requestTail, this.#made);
     Atomics.store(this.#rings, this.#completionHead, this.#taken);
     this.calls++;
+    flags |= IORING_ENTER_EXT_ARG;
     const result = cEnter(
       SYS_io_uring_enter,
       this.#fd,
       count,
       least,
-      flags | IORING_ENTER_EXT_ARG,
+      flags,
       this.#wait,
       this.#waitSize,
     );
