@@ -5,8 +5,7 @@
  * What most services do (the books call it half-sync/half-async). All sockets stay with one loop, as in tasks.ts, but
  * what takes CPU goes to a worker, and the reply comes back when that is done. So the loop is always free: while the
  * workers compute (try `--work 2000`), clients connect and are read from, and a message that begins with `light` is
- * answered by the loop itself, at once. Several messages of one client may be computed at the same time; their replies
- * are sent in order, however the workers finish, a light one behind a heavy one, too.
+ * answered by the loop itself, at once. Messages of one client may be computed in parallel; replies stay in order.
  *
  * Backpressure: `--queue` messages may wait for a worker. When the queue is full, the server stops reading from a
  * client whose message doesn't fit, until there is room. It also stops reading from a client that doesn't read its
@@ -25,14 +24,13 @@
 
 import { availableParallelism } from "node:os";
 import { isMainThread } from "node:worker_threads";
-import { computeForOthers, type Computer, startComputers } from "./shim/computer.ts";
+import { type Bytes, computeForOthers, type Computer, startComputers } from "./shim/computer.ts";
 import { burn, heartbeat, isLight, list, log, logInLine, messages, onStop, parseOptions } from "./shim/program.ts";
 import { serverOptions, waited, work } from "./shim/program.ts";
 import { type Connection, listen } from "./shim/shim.ts";
 
 const options = parseOptions(
-  "An event loop for the clients, and threads that compute for it. Each message goes to a thread, but one that begins \
-with `light`, which the loop answers at once.",
+  "An event loop for the clients, and threads that compute for it; what begins with `light` the loop answers itself.",
   "nc 127.0.0.1 9999, in several terminals at once: with --work 2000 say hello in some of them, and light in another",
   {
     ...serverOptions,
@@ -42,8 +40,6 @@ with `light`, which the loop answers at once.",
     queue: [16, "messages that may wait for a thread; a client with one more is not read from", 1, 1_000_000],
   },
 );
-
-type Bytes = Uint8Array<ArrayBuffer>;
 
 /** A message on its way to a worker and back. */
 interface Job {
@@ -57,8 +53,7 @@ interface Job {
 
 /** The threads, and the jobs that wait for one: first those that have room in the queue, then at most one per client. */
 let computers = new Set<Computer>(), queue: Job[] = [];
-/** What the threads compute. */
-const running = new Set<Job>();
+const running = new Set<Job>(), jobs = (which: (job: Job) => boolean) => [...queue, ...running].filter(which);
 
 /** The main thread: the loop. It never computes. */
 async function main(): Promise<void> {
@@ -73,23 +68,20 @@ async function main(): Promise<void> {
 
 /** The task: it receives messages, and has replies sent in their order. */
 async function serve(connection: Connection): Promise<void> {
-  const replies = [Promise.resolve()];
-  let computing = 0;
+  const replies = [Promise.resolve()], isIts = (job: Job) => job.connection === connection;
   // A client is not silent while it waits for a reply.
-  connection.excused = () => computing > 0;
+  connection.excused = () => jobs(isIts).length > 0;
   for (;;) {
     const data = await connection.recv();
     if (data.length === 0) break;
-    computing++;
     // A copy: this one is valid until the next recv only.
     const { room, reply } = compute(connection, new Uint8Array(data));
-    reply.promise.then(() => computing--);
     replies.push(send(connection, reply.promise, replies.at(-1)!));
     await room.promise;
     // It would be no use to have more of them on their way than there are threads.
     if (replies.length > options.workers) await replies.shift();
   }
-  if (connection.isBroken) drop((job) => job.connection === connection);
+  if (connection.isBroken) drop(isIts);
   await replies.at(-1);
   connection.close();
 }
@@ -108,10 +100,9 @@ function compute(connection: Connection, data: Bytes): Job {
     job.reply.resolve(data);
     return job;
   }
-  queue.push(job);
   const why = [...computers].some(({ isFree }) => isFree) ? "" : "no worker is free";
-  const full = queue.length > options.queue ? `; not read from while more than ${options.queue} are` : "";
-  logInLine("queue", connection.id, why, queue.length, job, full);
+  const full = queue.length >= options.queue ? `; not read from while more than ${options.queue} are` : "";
+  logInLine("queue", connection.id, why, queue.push(job), job, full);
   handOut();
   return job;
 }
@@ -136,7 +127,7 @@ function handOut(): void {
 
 /** No one waits for the replies of these jobs any more. */
 function drop(which: (job: Job) => boolean): void {
-  for (const { room, reply } of [...queue, ...running].filter(which)) {
+  for (const { room, reply } of jobs(which)) {
     room.resolve();
     reply.resolve(null);
   }

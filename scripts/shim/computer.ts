@@ -6,7 +6,7 @@ import { fail } from "./end.ts";
 import { threadSettings } from "./runtime.ts";
 import { keepWorker, onPost, post } from "./worker.ts";
 
-type Bytes = Uint8Array<ArrayBuffer>;
+export type Bytes = Uint8Array<ArrayBuffer>;
 
 /** A thread, as the one that gives it work sees it. */
 export class Computer {

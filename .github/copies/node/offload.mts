@@ -362,8 +362,8 @@ interface Job {
  * the queue, then at most one per client.
  */
 let computers = new Set<Computer>(), queue: Job[] = [];
-/** What the threads compute. */
-const running = new Set<Job>();
+const running = new Set<Job>(),
+  jobs = (which: (job: Job) => boolean) => [...queue, ...running].filter(which);
 
 /** The main thread: the loop. It never computes. */
 async function main(): Promise<void> {
@@ -385,7 +385,8 @@ async function main(): Promise<void> {
 
 /** The task: it receives messages, and has replies sent in their order. */
 async function serve(connection: Connection): Promise<void> {
-  const replies = [Promise.resolve()];
+  const replies = [Promise.resolve()],
+    isIts = (job: Job) => job.connection === connection;
   for (;;) {
     const data = await connection.recv();
     if (data.length === 0) break;
@@ -397,7 +398,7 @@ async function serve(connection: Connection): Promise<void> {
     // threads.
     if (replies.length > WORKERS) await replies.shift();
   }
-  if (connection.isBroken) drop((job) => job.connection === connection);
+  if (connection.isBroken) drop(isIts);
   await replies.at(-1);
   connection.close();
 }
@@ -428,14 +429,13 @@ function compute(connection: Connection, data: Bytes): Job {
     job.reply.resolve(data);
     return job;
   }
-  queue.push(job);
   const why = [...computers].some(({ isFree }) => isFree)
     ? ""
     : "no worker is free";
-  const full = queue.length > QUEUE
+  const full = queue.length >= QUEUE
     ? `; not read from while more than ${QUEUE} are`
     : "";
-  logInLine("queue", connection.id, why, queue.length, job, full);
+  logInLine("queue", connection.id, why, queue.push(job), job, full);
   handOut();
   return job;
 }
@@ -462,7 +462,7 @@ function handOut(): void {
 
 /** No one waits for the replies of these jobs any more. */
 function drop(which: (job: Job) => boolean): void {
-  for (const { room, reply } of [...queue, ...running].filter(which)) {
+  for (const { room, reply } of jobs(which)) {
     room.resolve();
     reply.resolve(null);
   }
