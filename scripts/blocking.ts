@@ -61,7 +61,7 @@ async function main(): Promise<void> {
     log("close", 0, "step 8: the listening socket");
   });
   if (options.threads > 0) return await server.startThreads(import.meta.url, options.threads);
-  await serveAll(new BlockingThread(server.settings(0), options));
+  await serveAll(new BlockingThread(server.settings(0)));
 }
 
 /** Steps 1 to 3. Returns the descriptor of the listening socket. */
@@ -104,4 +104,4 @@ async function serveAll(thread: BlockingThread): Promise<void> {
 }
 
 if (isMainThread) await main();
-else await serveAll(new BlockingThread(workerData, options));
+else await serveAll(new BlockingThread(workerData));

@@ -37,7 +37,7 @@ const show = ({ name, fd, events }: Coroutine) =>
   `${name} until descriptor ${fd} is ${events === READ ? "readable" : "writable"}`;
 // create, bind, listen
 const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK);
-const clients = new Clients(options, listener, { register, modify: () => {}, unregister });
+const clients = new Clients(listener, { register, modify: () => {}, unregister });
 
 function* main(): Code {
   for (;;) {
@@ -81,7 +81,7 @@ function* send(client: Client, data: Uint8Array): Code {
   while (!client.closed) {
     buffer.bytes.set(data);
     const sent = sys.send(client.fd, buffer, data.length, 0);
-    if (sent > 0) clients.sent(client, sent);
+    if (sent > 0) client.sent(sent);
     if (sent === data.length) return clients.answered(client);
     if (sent < 0 && sent !== -sys.EAGAIN) return clients.close(client, sent);
     // All coroutines share the buffer, so each keeps its rest while it is parked.

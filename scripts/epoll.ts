@@ -39,7 +39,7 @@ const undrained = new Set<Client>();
 
 // create, bind, listen
 const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK);
-const clients = new Clients(options, listener, { register, modify, unregister });
+const clients = new Clients(listener, { register, modify, unregister });
 
 async function main(): Promise<void> {
   for (;;) {

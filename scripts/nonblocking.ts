@@ -35,7 +35,7 @@ let calls = 0, empty = 0;
 
 // create, bind, listen
 const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK),
-  clients = new Clients(options, listener);
+  clients = new Clients(listener);
 heartbeat("calls", 3, report);
 onStop(() => report().forEach((line) => log("calls", 0, line)));
 
@@ -58,8 +58,7 @@ function handle(client: Client): void {
   const size = counted(sys.recv(client.fd, buffer, SIZE, 0));
   if (size === -sys.EAGAIN || size > 0 && client.leaving) return;
   if (size <= 0) return clients.close(client, size);
-  client.silence = 0;
-  log("recv", client.id, size, buffer.bytes);
+  client.received(buffer.bytes, size);
   send(client, size);
 }
 
@@ -69,10 +68,7 @@ function send(client: Client, size: number): void {
   // Full: no error.
   if (sent === -sys.EAGAIN && client.unsent) return;
   if (sent < 0 && sent !== -sys.EAGAIN) return clients.close(client, sent);
-  if (sent > 0) {
-    client.silence = 0;
-    log("send", client.id, sent);
-  }
+  if (sent > 0) client.sent(sent);
   client.unsent = sent === size ? null : buffer.bytes.slice(Math.max(sent, 0), size);
   if (!client.unsent) clients.answered(client);
 }

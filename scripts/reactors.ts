@@ -63,7 +63,7 @@ async function main(): Promise<void> {
   const loops = await startLoops(import.meta.url, options.workers), epoll = sys.must(sys.epoll_create1(0));
   // create, bind, listen
   const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK);
-  const acceptor = new Clients(options, listener, {
+  const acceptor = new Clients(listener, {
     register: (fd, events) => sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(events, fd))),
     modify: () => {},
     unregister: (fd) => sys.epoll_ctl(epoll, sys.EPOLL_CTL_DEL, fd, sys.NULL),
@@ -100,7 +100,7 @@ function give({ name, epoll, counts }: Loop, fd: number, id: number): void {
 /** A sub reactor: a loop over epoll without a listening socket. */
 async function loop(): Promise<void> {
   const { epoll, stop, counts } = workerData as Loop, buffer = sys.memory(SIZE);
-  const clients = new Clients(options, -1, { register: modify, modify, unregister });
+  const clients = new Clients(-1, { register: modify, modify, unregister });
   post(parentPort!, "waits");
 
   for (;;) {

@@ -47,7 +47,7 @@ const ACCEPT = 0, SEND = 1;
 /** Nothing is to be done or logged when a message has been sent, so the kernel needn't report it. */
 const silent = options.quiet && options.messages === Infinity;
 
-const ring = openRing(1024, 4096), clients = new RingClients(options);
+const ring = openRing(1024, 4096), clients = new RingClients();
 /** An accept request is in force. */
 let accepting = false;
 

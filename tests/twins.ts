@@ -115,8 +115,8 @@ export const twins: Twin[] = [
   {
     name: "serves one message too many",
     file: "shim/connections.ts",
-    from: "this.#exchanges < messages",
-    to: "this.#exchanges <= messages",
+    from: "this.exchanges < messages",
+    to: "this.exchanges <= messages",
     ...{ model: "tasks.ts", runtime: "bun", caught: takesLeave, says: /null/ },
   },
   {
@@ -137,7 +137,7 @@ export const twins: Twin[] = [
   {
     name: "takes in without end what is never read",
     file: "shim/socket.ts",
-    from: "if (this.#arrived.push(data) === MOST) this.pause();",
+    from: "if (this.#arrived.push(data) === MOST) this.#flow?.pause();",
     to: "this.#arrived.push(data);",
     ...{ model: "multiplex.ts", runtime: "node", caught: neverReads, says: /takes without end|MiB/ },
     also: [SIGTERM],
@@ -259,8 +259,8 @@ export const twins: Twin[] = [
   {
     name: "tries again to accept only when it is idle",
     file: "shim/clients.ts",
-    from: '    if (!client.leaving) log("close", id, words);\n    this.retry();\n',
-    to: '    if (!client.leaving) log("close", id, words);\n',
+    from: "sys.endReason(reason) : reason);\n    this.retry();\n",
+    to: "sys.endReason(reason) : reason);\n",
     ...{ model: "epoll.ts", runtime: "deno", caught: shortage, says: /while it is busy/ },
   },
   {
@@ -327,8 +327,8 @@ export const twins: Twin[] = [
   {
     name: "logs what it has received after it has answered",
     file: "shim/connections.ts",
-    from: 'log("recv", this.id, data.length, data);',
-    to: 'setTimeout(() => log("recv", this.id, data.length, data), 0);',
+    from: 'log("recv", this.id, size, data);',
+    to: 'setTimeout(() => log("recv", this.id, size, data), 0);',
     ...{ model: "tasks.ts", runtime: "node", caught: forged, says: /accept/ },
   },
   {
@@ -414,7 +414,7 @@ export const twins: Twin[] = [
   {
     name: "forgets that a client waits for a worker",
     file: "offload.ts",
-    from: "connection.excused = () => computing > 0;",
+    from: "connection.excused = () => jobs(isIts).length > 0;",
     to: "",
     ...{ model: "offload.ts", runtime: "bun", caught: computes, says: /0 of 5 bytes came/ },
   },

@@ -7,7 +7,8 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { parentPort } from "node:worker_threads";
-import { fail, LINGER, log, nextNumber, threadSettings } from "./program.ts";
+import { Account, fail, LINGER, log, nextNumber, threadSettings } from "./program.ts";
+import { self } from "./runtime.ts";
 import * as sys from "./sys.ts";
 import { keepWorker, post } from "./worker.ts";
 
@@ -85,21 +86,20 @@ export class BlockingThread {
   readonly listener: number;
   #seat: Seat;
   #parent: number | undefined;
-  #idle: number;
-  #messages: number;
-  /** The client: its number, the messages that are left to it, and why its connection ends. */
-  id = 0;
-  #left = 0;
-  #reason: unknown = "";
+  /** Number 0 is none. */
+  #client = new Account(0);
 
-  constructor({ listener, seat, parent }: Settings, { idle, messages }: { idle: number; messages: number }) {
+  constructor({ listener, seat, parent }: Settings) {
     this.listener = listener;
     this.#seat = seat;
     this.#parent = parent;
-    this.#idle = idle;
-    this.#messages = messages;
     Atomics.store(seat, COUNT, 0);
     if (parentPort) post(parentPort, "ready");
+  }
+
+  /** The number of its client. */
+  get id(): number {
+    return this.#client.id;
   }
 
   get #order(): number {
@@ -115,7 +115,7 @@ export class BlockingThread {
       const fd = await this.#blocking("accept", call, Infinity);
       if (fd >= 0) {
         this.#take(fd, nextNumber());
-        log("accept", this.id, sys.addressText(peer));
+        log("accept", this.#client.id, sys.addressText(peer));
         return fd;
       }
       if (this.#order > 0) break;
@@ -142,9 +142,7 @@ export class BlockingThread {
     Atomics.store(this.#seat, DESCRIPTOR, fd);
     Atomics.store(this.#seat, CLIENT, id);
     Atomics.add(this.#seat, COUNT, 1);
-    this.id = id;
-    this.#left = this.#messages;
-    this.#reason = "";
+    this.#client = new Account(id);
   }
 
   /**
@@ -152,10 +150,8 @@ export class BlockingThread {
    * client's patience, of the messages that it may send, or of the server.
    */
   async recv(buffer: sys.Memory, call: () => number): Promise<number> {
-    if (this.#left-- <= 0) this.#reason ||= `after ${this.#messages} messages`;
-    const size = this.#reason ? 0 : await this.#blocking("recv", call);
-    if (size > 0) log("recv", this.id, size, buffer.bytes);
-    if (size === 0) this.#reason ||= "by the client";
+    const client = this.#client, size = client.isComplete || client.reason ? 0 : await this.#blocking("recv", call);
+    if (size >= 0) client.received(buffer.bytes, size);
     return Math.max(size, 0);
   }
 
@@ -167,7 +163,7 @@ export class BlockingThread {
     for (let left = size; left > 0;) {
       const sent = await this.#blocking("send", () => call(left));
       if (sent < 0) return;
-      log("send", this.id, sent);
+      this.#client.sent(sent);
       left -= sent;
       buffer.bytes.copyWithin(0, sent, sent + left);
     }
@@ -178,8 +174,8 @@ export class BlockingThread {
    * message the sending side is shut down first, and what still comes is dropped for a while.
    */
   async close(buffer: sys.Memory, call: () => number): Promise<void> {
-    const fd = this.#seat[DESCRIPTOR], stopping = this.#order === STOP;
-    if (this.#left < 0 && !stopping) {
+    const fd = this.#seat[DESCRIPTOR], client = this.#client;
+    if (client.isComplete && this.#order !== STOP) {
       sys.shutdown(fd, sys.SHUT_WR);
       for (const end = performance.now() + LINGER; performance.now() < end;) {
         const size = sys.recv(fd, buffer, buffer.bytes.length, 0);
@@ -187,20 +183,20 @@ export class BlockingThread {
         else if (size <= 0) break;
       }
     }
-    this.id = 0;
+    this.#client = new Account(0);
     Atomics.store(this.#seat, DESCRIPTOR, -1);
     call();
     // If there is none any more, the process that has started this one has said why its connection ends.
-    const id = Atomics.exchange(this.#seat, CLIENT, 0);
-    if (id > 0) log("close", id, this.#order === STOP ? "the server stops" : this.#reason);
+    if (this.#order === STOP) client.reason = "the server stops";
+    if (Atomics.exchange(this.#seat, CLIENT, 0) > 0) client.end();
   }
 
   /**
    * Makes a call until something comes of it, or the client has been silent for too long, or there is none and this
    * thread is to leave: then it is -EAGAIN.
    */
-  async #blocking(name: string, call: () => number, patience = this.#idle * 1000): Promise<number> {
-    const start = performance.now();
+  async #blocking(name: string, call: () => number, patience = Number(self.given.idle) * 1000): Promise<number> {
+    const client = this.#client, start = performance.now();
     for (let silence = 0, before = start, asleep = false;; before = performance.now()) {
       const result = call(), nothing = isNothing(result);
       if (nothing) {
@@ -209,12 +205,12 @@ export class BlockingThread {
         if (!isStopped(this.#parent)) silence += Math.min(now - before, TIMEOUT);
         if (!asleep && now - start > 0.9 * TIMEOUT) {
           asleep = true;
-          log("sleep", this.id, name, "for", (now - start).toFixed(1), "ms so far");
+          log("sleep", client.id, name, "for", (now - start).toFixed(1), "ms so far");
         }
-      } else if (asleep) log("wake", this.id, name, "after", (performance.now() - start).toFixed(1), "ms");
+      } else if (asleep) log("wake", client.id, name, "after", (performance.now() - start).toFixed(1), "ms");
       if (nothing || sys.turnIsDue()) await sys.runtimeTurn();
-      if (nothing && silence < patience && (this.id > 0 || this.#order === 0)) continue;
-      if (result < 0) this.#reason = nothing ? `silent for ${this.#idle} s` : sys.systemError(result);
+      if (nothing && silence < patience && (client.id > 0 || this.#order === 0)) continue;
+      if (result < 0) client.reason = nothing ? `silent for ${self.given.idle} s` : sys.systemError(result);
       return result;
     }
   }

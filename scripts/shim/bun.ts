@@ -74,7 +74,7 @@ class Connection extends socket.Connection {
   #unsent = new Uint8Array(0);
 
   constructor(socket: Bun.Socket<Connection>) {
-    super(socket.remoteAddress, socket.remotePort);
+    super(socket.remoteAddress, socket.remotePort, socket);
     this.#socket = socket;
   }
 
@@ -104,16 +104,7 @@ class Connection extends socket.Connection {
     if (this.sending && !this.failed) this.put(this.#unsent);
   }
 
-  protected override pause(): void {
-    this.#socket.pause();
-  }
-
-  protected override resume(): void {
-    this.#socket.resume();
-  }
-
   protected shutdown(): void {
-    this.#socket.resume();
     this.#socket.shutdown();
   }
 

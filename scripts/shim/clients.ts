@@ -5,26 +5,31 @@
  */
 
 import { setTimeout } from "node:timers";
-import { burn, type Closable, count, fail, LINGER, log, MESSAGES, nextNumber, onStop } from "./program.ts";
-import { open, stopping } from "./program.ts";
+import { Account, burn, count, fail, LINGER, log, MESSAGES, nextNumber, onStop, open, stopping } from "./program.ts";
+import { self } from "./runtime.ts";
 import * as sys from "./sys.ts";
 
 /** What to wait for: POLLIN and POLLOUT of poll(2), which are EPOLLIN and EPOLLOUT, too. */
 export const READ = sys.POLLIN, WRITE = sys.POLLOUT;
 
 /** What the loop must remember of a client between two events. */
-export interface Client extends Closable {
+export class Client extends Account {
   readonly fd: number;
-  readonly id: number;
   /** Received, but not sent back yet: the client is slow, and nothing more is received from it until it has that. */
-  unsent: Uint8Array | null;
-  exchanges: number;
+  unsent: Uint8Array | null = null;
   /** The server has shut down its side. What still comes is dropped: closed with unread bytes, a socket resets. */
-  leaving: boolean;
+  leaving = false;
   /** Whether there is nothing more to be had at present: the last call returned EAGAIN, or the connection is closed. */
-  drained: boolean;
+  drained = false;
   /** Whether it is closed. Its descriptor may be another client's by now. */
-  closed: boolean;
+  closed = false;
+  readonly abort: (why: unknown) => void;
+
+  constructor(fd: number, id: number, abort: (client: Client, why: unknown) => void) {
+    super(id);
+    this.fd = fd;
+    this.abort = (why) => abort(this, why);
+  }
 }
 
 /** What the loop waits with. A descriptor is registered for READ; after `modify` it is waited for `events` alone. */
@@ -40,7 +45,6 @@ const noSelector: Selector = { register: () => {}, modify: () => {}, unregister:
 
 /** The clients of a listening socket. */
 export class Clients {
-  #options: { messages: number; work?: number };
   #selector: Selector;
   #listener: number;
   #clients: (Client | undefined)[] = [];
@@ -52,8 +56,7 @@ export class Clients {
   #accepts = false;
 
   /** A `listener` of -1 is none: clients are added. Otherwise it is closed when the server stops. */
-  constructor(options: { messages: number; work?: number }, listener: number, selector = noSelector) {
-    this.#options = options;
+  constructor(listener: number, selector = noSelector) {
     this.#selector = selector;
     this.#listener = listener;
     if (listener < 0) return;
@@ -116,10 +119,7 @@ export class Clients {
 
   /** Makes a client of a connection's descriptor and number, and waits for what it sends. */
   add(fd: number, id: number): void {
-    const client: Client = {
-      ...{ fd, id, unsent: null, exchanges: 0, silence: 0, leaving: false, drained: false, closed: false },
-      abort: (why) => this.close(client, why),
-    };
+    const client = new Client(fd, id, (client, why) => this.close(client, why));
     this.#clients[fd] = client;
     this.#size++;
     open.add(client);
@@ -132,13 +132,13 @@ export class Clients {
 
   /** Sends back what was received: the first `size` bytes of `buffer`. What the kernel doesn't take is kept. */
   send(client: Client, buffer: sys.Memory, size: number): void {
-    const { fd, id } = client;
+    const { fd } = client;
     client.drained = false;
     if (!this.received(client, buffer, size)) return;
-    burn(id, this.#options.work ?? 0, buffer.bytes);
+    burn(client.id, Number(self.given.work ?? 0), buffer.bytes);
     const sent = sys.send(fd, buffer, size, 0);
     if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
-    if (sent > 0) this.sent(client, sent);
+    if (sent > 0) client.sent(sent);
     if (sent === size) return this.answered(client);
     this.#buffer = buffer;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
@@ -152,7 +152,7 @@ export class Clients {
     const sent = sys.send(fd, buffer, unsent.length, 0);
     if (sent < 0) return this.ended(client, sent);
     client.drained = false;
-    this.sent(client, sent);
+    client.sent(sent);
     client.unsent = unsent.subarray(sent);
     if (client.unsent.length > 0) return;
     client.unsent = null;
@@ -162,23 +162,15 @@ export class Clients {
 
   /** A call has received. Says whether that is to be answered: when the server has shut down its side, it is dropped. */
   received(client: Client, buffer: sys.Memory, size: number): boolean {
-    if (client.leaving) return false;
-    client.silence = 0;
-    log("recv", client.id, size, buffer.bytes);
-    return true;
-  }
-
-  /** A call has sent a reply, or a part of it. */
-  sent(client: Client, size: number): void {
-    client.silence = 0;
-    log("send", client.id, size);
+    if (!client.leaving) client.received(buffer.bytes, size);
+    return !client.leaving;
   }
 
   /** A message has been sent back whole. After `--messages` of them the server takes leave. */
   answered(client: Client): void {
     count(MESSAGES);
-    if (++client.exchanges < this.#options.messages) return;
-    log("close", client.id, `after ${this.#options.messages} messages`);
+    if (!client.isComplete) return;
+    client.end();
     open.delete(client);
     client.leaving = true;
     sys.shutdown(client.fd, sys.SHUT_WR);
@@ -193,7 +185,7 @@ export class Clients {
 
   /** Closes a connection, because of the end of the stream (0), what a call has returned, or another reason. */
   close(client: Client, reason: unknown): void {
-    const { fd, id } = client;
+    const { fd } = client;
     if (client.closed) return;
     client.closed = client.drained = true;
     this.#selector.unregister(fd);
@@ -201,8 +193,7 @@ export class Clients {
     this.#clients[fd] = undefined;
     this.#size--;
     open.delete(client);
-    const words = reason === 0 ? "by the client" : typeof reason === "number" ? sys.systemError(reason) : reason;
-    if (!client.leaving) log("close", id, words);
+    if (!client.leaving) client.end(typeof reason === "number" ? sys.endReason(reason) : reason);
     this.retry();
   }
 

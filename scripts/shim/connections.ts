@@ -8,10 +8,54 @@ import { nextNumber, self } from "./runtime.ts";
 /** After the server has closed its side, what a client still sends is read and dropped for so many milliseconds. */
 export const LINGER = 1000;
 
-/** What is open, and can be ended for a reason. */
-export interface Closable {
+/** A connection's account: it logs what happens, and knows why it ends. How bytes are moved is for others to say. */
+export class Account {
+  /** Counts the connections of the process, from 1. */
+  readonly id: number;
   /** Seconds that the server has waited for the client; -Infinity until the server first receives from the client. */
-  silence: number;
+  silence = 0;
+  /** Why it ends: words, or an error. `undefined` while it goes on. */
+  reason: unknown;
+  /** A client writes its own log. */
+  logs = true;
+  /** How many messages have come. */
+  exchanges = 0;
+
+  constructor(id: number = nextNumber()) {
+    this.id = id;
+  }
+
+  /** Whether there have been as many messages as `--messages` allows, which ends it. */
+  get isComplete(): boolean {
+    const { messages = Infinity } = self.given as { messages?: number };
+    if (this.exchanges < messages) return false;
+    this.reason ??= `after ${messages} messages`;
+    return true;
+  }
+
+  /** So many bytes have come; none are the end of the stream. */
+  received(data: Uint8Array, size = data.length): void {
+    this.silence = 0;
+    if (size === 0) return void (this.reason ??= "by the client");
+    this.exchanges++;
+    if (this.logs) log("recv", this.id, size, data);
+  }
+
+  /** So many bytes are on their way to the client. */
+  sent(size: number): void {
+    this.silence = 0;
+    if (this.logs) log("send", this.id, size);
+  }
+
+  /** It has ended for this reason, unless there was one before. */
+  end(reason?: unknown): void {
+    this.reason ??= reason;
+    if (this.logs) log("close", this.id, this.reason);
+  }
+}
+
+/** What is open, and can be ended for a reason. */
+export interface Closable extends Account {
   /** True while the client waits for the server, and not the server for the client: no silence then. */
   excused?(): boolean;
   /** Ends the connection: calls that wait on it return, as at the end of the stream. */
@@ -20,37 +64,6 @@ export interface Closable {
 
 /** The connections of this thread. */
 export const open = new Set<Closable>();
-
-/** A connection's account: it logs what happens, and knows why it ends. How bytes are moved is for others to say. */
-export abstract class Account {
-  /** Counts the connections of the process, from 1. */
-  readonly id: number;
-  /** Why it ends: words, or an error. `undefined` while it goes on. */
-  reason: unknown;
-  /** A client writes its own log. */
-  logs = true;
-  #exchanges = 0;
-
-  constructor(id: number = nextNumber()) {
-    this.id = id;
-  }
-
-  /** Whether there have been as many messages as `--messages` allows, which ends it. */
-  protected get isComplete(): boolean {
-    const { messages = Infinity } = self.given as { messages?: number };
-    if (this.#exchanges < messages) return false;
-    this.reason ??= `after ${messages} messages`;
-    return true;
-  }
-
-  /** Bytes have come; none are the end of the stream. */
-  protected received(data: Uint8Array): Uint8Array {
-    this.#exchanges++;
-    if (data.length === 0) this.reason ??= "by the client";
-    else if (this.logs) log("recv", this.id, data.length, data);
-    return data;
-  }
-}
 
 /** Is called once a second. Only seconds count in which this process ran: not one in which it was stopped, or busy. */
 function closeSilent(idle: number): void {

@@ -106,6 +106,11 @@ export function systemError(returned: number): Error & { code: string } {
   return Object.assign(new Error(code), { code });
 }
 
+/** Why a connection ends, when a call on its socket has returned this: 0, or an error. */
+export function endReason(returned: number): unknown {
+  return returned === 0 ? "by the client" : systemError(returned);
+}
+
 /** Passes on what a call returned, or throws it as an error. */
 export function must(returned: number): number {
   if (returned < 0) throw systemError(returned);

@@ -71,7 +71,7 @@ class Connection extends socket.Connection {
   #socket: net.Socket;
 
   constructor(socket: net.Socket) {
-    super(socket.remoteAddress, socket.remotePort);
+    super(socket.remoteAddress, socket.remotePort, socket);
     this.#socket = socket;
     socket.on("data", (data: Uint8Array) => this.arrived(data));
     socket.on("end", () => this.finished());
@@ -91,16 +91,7 @@ class Connection extends socket.Connection {
     return false;
   }
 
-  protected override pause(): void {
-    this.#socket.pause();
-  }
-
-  protected override resume(): void {
-    this.#socket.resume();
-  }
-
   protected shutdown(): void {
-    this.#socket.resume();
     this.#socket.end();
   }
 

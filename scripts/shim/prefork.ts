@@ -157,14 +157,11 @@ export class Preforked extends ChildProcesses<Child> {
 }
 
 /** In a child: takes the seat that it was started for. When the parent has ended, even killed, it is killed, too. */
-export function joinPreforked(
-  told: Told,
-  options: { idle: number; messages: number; processes: number },
-): BlockingThread {
+export function joinPreforked(told: Told, options: { processes: number }): BlockingThread {
   sys.must(sys.prctl(sys.PR_SET_PDEATHSIG, sys.SIGKILL));
   if (process.ppid !== told.parent) process.exit();
   const board = sys.mapped(BOARD, 0, SEAT_SIZE * (1 + options.processes));
   self.counters = sys.part(board, 0, 8).ints;
   log("ready", 0, `${(monotonic() - told.since).toFixed(1)} ms after its start; memory: ${memoryOf(process.pid)}`);
-  return new BlockingThread({ listener: 0, seat: seatOf(board, told.id), parent: told.parent }, options);
+  return new BlockingThread({ listener: 0, seat: seatOf(board, told.id), parent: told.parent });
 }

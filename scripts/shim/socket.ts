@@ -110,6 +110,12 @@ export abstract class Server implements Source {
 const MOST = 8;
 const END = new Uint8Array(0), DONE = Promise.resolve();
 
+/** A socket of the runtime that hands over what it has received, unless it is paused. */
+interface Flow {
+  pause(): void;
+  resume(): void;
+}
+
 /** A connected socket. */
 export abstract class Connection extends Account implements Source, Closable {
   onReadable: (() => void) | null = null;
@@ -118,7 +124,7 @@ export abstract class Connection extends Account implements Source, Closable {
   readonly peer: string;
   /** This end. */
   abstract readonly local: string;
-  silence = -Infinity;
+  override silence = -Infinity;
   excused?(): boolean;
   /** Whether it has been accepted, and nothing asked of it yet. */
   unserved = false;
@@ -130,10 +136,13 @@ export abstract class Connection extends Account implements Source, Closable {
   protected failed = false;
   protected closed = false;
   #arrived: Uint8Array[] = [];
+  #flow: Flow | undefined;
 
-  constructor(host?: string, port?: number) {
+  /** The address of the other end; and what has to be told when it is not to be read from. */
+  constructor(host?: string, port?: number, flow?: Flow) {
     super();
     this.peer = formatAddress(host, port);
+    this.#flow = flow;
     open.add(this);
   }
 
@@ -145,7 +154,8 @@ export abstract class Connection extends Account implements Source, Closable {
    */
   recvNow(): Uint8Array | null {
     const data = this.isComplete ? END : this.read();
-    return data && this.received(data);
+    if (data) this.received(data);
+    return data;
   }
 
   /**
@@ -155,7 +165,7 @@ export abstract class Connection extends Account implements Source, Closable {
   sendNow(data: Uint8Array): boolean {
     const all = this.write(data);
     if (this.failed) return all;
-    if (this.logs) log("send", this.id, data.length);
+    this.sent(data.length);
     count(MESSAGES);
     return all;
   }
@@ -203,8 +213,7 @@ export abstract class Connection extends Account implements Source, Closable {
   close(reason = "by the server"): void {
     if (this.closed) return;
     this.release();
-    this.reason ??= reason;
-    if (this.logs) log("close", this.id, this.reason);
+    this.end(reason);
   }
 
   abort(why: unknown): void {
@@ -243,7 +252,7 @@ export abstract class Connection extends Account implements Source, Closable {
     this.#ask();
     const data = this.#arrived.shift();
     if (data) {
-      if (this.#arrived.length === MOST - 1) this.resume();
+      if (this.#arrived.length === MOST - 1) this.#flow?.resume();
       return data;
     }
     if (this.ended || this.failed) return END;
@@ -264,6 +273,7 @@ export abstract class Connection extends Account implements Source, Closable {
     open.delete(this);
     count(OPEN, -1);
     if (this.ended) return this.destroy();
+    this.#flow?.resume();
     this.shutdown();
     setTimeout(() => this.destroy(), LINGER).unref();
   }
@@ -274,7 +284,7 @@ export abstract class Connection extends Account implements Source, Closable {
   arrived(data: Uint8Array): void {
     if (this.closed) return;
     if (this.silence > 0) this.silence = 0;
-    if (this.#arrived.push(data) === MOST) this.pause();
+    if (this.#arrived.push(data) === MOST) this.#flow?.pause();
     wakeReader(this);
   }
 
@@ -301,8 +311,6 @@ export abstract class Connection extends Account implements Source, Closable {
 
   /** Asks for bytes, where a runtime wants to be asked. */
   protected look(): void {}
-  protected pause(): void {}
-  protected resume(): void {}
   /** Sends, sets `sending` until the kernel has taken all, and returns whether the caller may go on meanwhile. */
   protected abstract put(data: Uint8Array): boolean;
   /** Shuts down the sending side once all is sent, and drops what comes. */

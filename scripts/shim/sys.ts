@@ -12,7 +12,7 @@ import { process, runtime } from "./program.ts";
 
 export * from "./address.ts";
 export * from "./calls.ts";
-export { mapped, type Memory, memory, must, NULL, part, requireSystemCalls, systemError } from "./ffi.ts";
+export { endReason, mapped, type Memory, memory, must, NULL, part, requireSystemCalls, systemError } from "./ffi.ts";
 
 // ---------------------------------------------------------------- select, poll
 

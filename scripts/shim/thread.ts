@@ -114,7 +114,8 @@ export class BlockingConnection extends Account {
     else if (this.#isBroken) this.reason ??= new TextDecoder().decode(box.failure.slice(0, box.get(FAILURE)));
     // The main thread has more, and waits for room.
     if (box.get(WANTED) === 1) box.ring();
-    return this.received(data);
+    this.received(data);
+    return data;
   }
 
   /**
@@ -129,7 +130,7 @@ export class BlockingConnection extends Account {
       this.#mailbox.set(OUTBOX, part.length);
       this.#mailbox.ring();
     }
-    if (!this.#isBroken) log("send", this.id, data.length);
+    if (!this.#isBroken) this.sent(data.length);
   }
 
   /** Closes the connection after the last bytes are sent, and logs why it has ended. See close(2). */
@@ -138,7 +139,7 @@ export class BlockingConnection extends Account {
     this.#mailbox.set(STATE, CLOSING);
     this.#mailbox.ring();
     this.#mailbox.sleep(STATE, CLOSING);
-    log("close", this.id, this.reason);
+    this.end();
   }
 
   get #isBroken(): boolean {

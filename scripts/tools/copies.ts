@@ -86,7 +86,11 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/while \(!stopping\)/, "for (;;)"],
     [/ \|\| size > 0 && client\.leaving/, ""],
   ],
-  nonblocking: [[/new Clients\(options, listener\)/, "new Clients()"]],
+  nonblocking: [
+    [/new Clients\(listener\)/, "new Clients()"],
+    [/client\.received\(buffer\.bytes, size\)/, 'log("recv", client.id, size, buffer.bytes)'],
+    [/client\.sent\(sent\)/, 'log("send", client.id, sent)'],
+  ],
   epoll: [
     [/\bedge \? [^:]+ : (\w+)/, "$1"],
     [/if \(!edge\) /, ""],
@@ -103,10 +107,6 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/With `edge`: the clients/, "The clients"],
     [/With `edge` once/, "Once"],
   ],
-  offload: [[/^type Bytes = .*\n\n/m, ""], [
-    /\n *(let computing = 0|computing\+\+|reply\.promise\.then\(\(\) => computing--\));/g,
-    "",
-  ]],
   blocking: [
     [/ *heartbeat\("backlog"[^]*?\}\);\n/, ""],
     [/ *if \(fd < 0\) return;\n/, ""],
@@ -133,7 +133,11 @@ const simpler: Record<string, [RegExp, string][]> = {
     [/flags << 8/, "IOSQE_IO_LINK << 8"],
     [/ *\* With `silent`.*\n/, ""],
   ],
-  coroutines: [[/return clients\.answered\(client\)/, "return"], [/^heartbeat\(.*\n/m, ""]],
+  coroutines: [
+    [/client\.sent\(sent\)/, "clients.sent(client, sent)"],
+    [/return clients\.answered\(client\)/, "return"],
+    [/^heartbeat\(.*\n/m, ""],
+  ],
   reactors: [
     [/, stop, counts/, ", counts"],
     [/^ *\/\/ Without clients.*\n/m, ""],

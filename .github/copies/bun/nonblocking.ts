@@ -340,9 +340,7 @@ function send(client: Client, size: number): void {
   // Full: no error.
   if (sent === -EAGAIN && client.unsent) return;
   if (sent < 0 && sent !== -EAGAIN) return clients.close(client, sent);
-  if (sent > 0) {
-    console.log(`send #${client.id}`, sent);
-  }
+  if (sent > 0) console.log(`send #${client.id}`, sent);
   client.unsent = sent === size
     ? null
     : buffer.bytes.slice(Math.max(sent, 0), size);
