@@ -429,8 +429,8 @@ export const twins: Twin[] = [
   {
     name: "doesn't stop as long as there are connections",
     file: "shim/connections.ts",
-    from: '  for (const connection of open) connection.abort("the server stops");\n  for (let i = 0; i < 25 && ',
-    to: "  for (;",
+    from: 'for (const connection of open) connection.abort("the server stops");',
+    to: "while (open.size > 0) await until(() => open.size === 0);",
     ...{ model: "tasks.ts", runtime: "bun", caught: SIGINT, says: /does not end it/ },
     also: [SIGTERM, readerGone, stalled, exhausted],
   },

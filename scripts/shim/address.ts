@@ -43,15 +43,9 @@ export async function resolveAddresses({ host, port }: Address): Promise<SocketA
   });
 }
 
-/** The family of an address: AF_INET or AF_INET6. */
-export function familyOf({ bytes }: SocketAddress): number {
-  return bytes[0];
-}
-
-/** The port of an address. */
-export function portOf({ bytes }: SocketAddress): number {
-  return bytes[2] << 8 | bytes[3];
-}
+/** The family of an address, AF_INET or AF_INET6; and the port. */
+export const familyOf = ({ bytes }: SocketAddress): number => bytes[0];
+export const portOf = ({ bytes }: SocketAddress): number => bytes[2] << 8 | bytes[3];
 
 /** An address as `HOST:PORT`. */
 export function addressText(address: SocketAddress): string {
@@ -65,9 +59,8 @@ export function addressText(address: SocketAddress): string {
 
 /**
  * The first three of the eight steps: socket(2), bind(2), listen(2). `type` is SOCK_STREAM with SOCK_NONBLOCK or
- * without. Prints the ready line and returns the descriptor, or ends the process with a line that says why the address
- * can't be had (EADDRINUSE, EACCES, ENOTFOUND). With a `timeLimit`, a call that blocks on it, or on a connection that it
- * accepts, gives up after so many milliseconds: see `limitCalls`.
+ * without; for `timeLimit` see `limitCalls`. Prints the ready line and returns the descriptor, or ends the process with
+ * a line that says why the address can't be had (EADDRINUSE, EACCES, ENOTFOUND).
  */
 export async function openListener(where: Address, type: number, timeLimit = Infinity): Promise<number> {
   try {

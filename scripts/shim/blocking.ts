@@ -7,7 +7,7 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { parentPort } from "node:worker_threads";
-import { Account, fail, LINGER, log, nextNumber, threadSettings } from "./program.ts";
+import { Account, fail, LINGER, log, nextNumber, threadSettings, until } from "./program.ts";
 import { self } from "./runtime.ts";
 import * as sys from "./sys.ts";
 import { keepWorker, post } from "./worker.ts";
@@ -70,7 +70,7 @@ export class BlockingServer {
     const clients = () => this.#seats.map((seat) => seat[DESCRIPTOR]).filter((fd) => fd >= 0);
     for (const seat of this.#seats) Atomics.store(seat, ORDER, STOP);
     for (const fd of [...clients(), this.listener]) sys.shutdown(fd, sys.SHUT_RDWR);
-    for (let i = 0; i < 25 && clients().length > 0; i++) await pause(20);
+    await until(() => clients().length === 0);
   }
 }
 

@@ -86,9 +86,16 @@ export function limitSilence(idle: number): void {
 /** Whether the connections of this thread are ended: no further one is accepted. */
 export let closing = false;
 
-/** Ends the connections of this thread, and gives their handlers half a second to log and close them. */
+/** Ends the connections of this thread, and gives their handlers time to log and close them. */
 export async function closeAll(): Promise<void> {
   closing = true;
   for (const connection of open) connection.abort("the server stops");
-  for (let i = 0; i < 25 && open.size > 0; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => open.size === 0);
+}
+
+/** Waits until something is so, but no longer than so many milliseconds. */
+export async function until(isSo: () => boolean, most = 500): Promise<void> {
+  for (const end = performance.now() + most; performance.now() < end && !isSo();) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }

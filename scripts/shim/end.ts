@@ -8,9 +8,7 @@ import { closeAll } from "./connections.ts";
 import { errorCode, explain, formatAddress, log, onLogFailure } from "./log.ts";
 import { process, self, type ThreadSettings } from "./runtime.ts";
 
-export function scriptName(): string {
-  return basename(process.argv[1] ?? "script");
-}
+export const scriptName = (): string => basename(process.argv[1] ?? "script");
 
 /** Ends the process with exit code 2 and one line: what is wrong with the command line. */
 export function usageError(message: string): never {
@@ -69,10 +67,7 @@ async function stop(signal: string): Promise<void> {
 /** Whether this process serves one client of another, its parent: see processes.ts. */
 let isChild = false;
 
-/**
- * Makes this process a child that serves a client: its lines tell the parent's time, and go to its standard error, for
- * its standard output is the client. To be called before `parseOptions`.
- */
+/** Before `parseOptions`: makes this process a child, whose lines tell the parent's time on its standard error. */
 export function joinParent({ name, origin }: Pick<ThreadSettings, "name" | "origin">): void {
   isChild = true;
   Object.assign(self, { name, origin, output: 2 });

@@ -25,9 +25,8 @@ export function logStep(event: string, detail: string): void {
 }
 
 /**
- * Prints an event unless `--quiet` was given: milliseconds since the start, thread, event, the number of the
- * connection (0 for none), and details. An error is shown by what it says. Bytes are shown as quoted text, as many of
- * them as the number before them says.
+ * Prints an event unless `--quiet` was given: milliseconds since the start, thread, event, the number of the connection
+ * (0 for none), and details. Of bytes as many are shown as the number before them says.
  */
 export function log(event: string, id: number, ...details: unknown[]): void {
   if (self.given.quiet && event !== "error") return;
@@ -49,10 +48,7 @@ export function formatAddress(host = "gone", port = 0): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/**
- * Quotes bytes for the log, 60 characters of them at most. All that could move the cursor, forge a line or turn the
- * direction of writing is escaped: a client decides what stands here.
- */
+/** Quotes 60 characters at most. What could move the cursor, forge a line or turn the direction of writing is escaped. */
 function quote(data: Uint8Array): string {
   const characters = [...new TextDecoder().decode(data.subarray(0, 256))];
   const text = JSON.stringify(characters.slice(0, 60).join("")).replace(
@@ -76,8 +72,8 @@ export function errorCode(error: unknown): string {
 
 /** How many there are, and the first twenty of them. */
 export function list(items: string[]): string {
-  const first = items.slice(0, 20).join(", ");
-  return items.length > 20 ? `${items.length}: ${first}, ...` : items.length > 0 ? `${items.length}: ${first}` : "0";
+  const shown = items.length > 20 ? [...items.slice(0, 20), "..."] : items;
+  return items.length > 0 ? `${items.length}: ${shown.join(", ")}` : "0";
 }
 
 /** Prints what `lines` returns, every so many seconds, but nothing that it has said the last time. */
@@ -115,9 +111,9 @@ export function onLogFailure(failed: (error: unknown) => void): void {
 }
 
 /**
- * Where lines are written to. The reader may stall, and a blocked write would keep the process from stopping: so a pipe
- * or a terminal is opened anew for this process alone, as non-blocking. A socket can't be opened, but the runtime makes
- * it non-blocking when it makes a stream of it. Whatever this does not work with blocks.
+ * Where lines are written to. A write that blocks, as the reader stalls, would keep the process from stopping: so a pipe
+ * or a terminal is opened anew, non-blocking, for this process alone. A socket can't be opened, but the runtime makes it
+ * non-blocking when it makes a stream of it. Whatever this does not work with blocks.
  */
 function openOutput(descriptor: number): number {
   try {

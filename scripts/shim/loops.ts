@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** Threads with an event loop each: how they are started, told to listen, counted and stopped. */
 
-import { setTimeout } from "node:timers/promises";
 import { parentPort, type Worker } from "node:worker_threads";
-import { closeAll } from "./connections.ts";
+import { closeAll, until } from "./connections.ts";
 import { onStop } from "./end.ts";
 import { errorCode } from "./log.ts";
 import { ACCEPTED, MESSAGES, OPEN, type ThreadSettings, threadSettings } from "./runtime.ts";
@@ -71,7 +70,7 @@ export class Loops {
 
   async #stop(): Promise<void> {
     for (const worker of this.#loops.keys()) post(worker, "stop");
-    for (let i = 0; i < 30 && this.#loops.size > 0; i++) await setTimeout(20);
+    await until(() => this.#loops.size === 0, 600);
   }
 }
 

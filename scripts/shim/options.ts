@@ -29,28 +29,24 @@ export const serverOptions = {
   quiet: [false, "print the ready line and errors, nothing else"],
 } satisfies Options;
 
-/** How many messages are echoed. */
-export const messages = {
-  messages: [0, "exchanges per connection; 0 = until the client leaves", 0, MOST, Infinity],
-} satisfies Options;
+const limit = (initial: number) =>
+  ({
+    messages: [initial, "exchanges per connection; 0 = until the client leaves", 0, MOST, Infinity],
+  }) satisfies Options;
 
-/** For servers with few threads: they close a connection after three messages, and serve the next. */
-export const threeMessages = {
-  messages: [3, "exchanges per connection; 0 = until the client leaves", 0, MOST, Infinity],
-} satisfies Options;
+/** How many messages are echoed. Servers with few threads close a connection after three, and serve the next. */
+export const messages = limit(0), threeMessages = limit(3);
 
 /** For servers whose handler can compute. */
 export const work = {
   work: [0, 'milliseconds of CPU burnt per message, unless it begins with "light"; try 2000'],
 } satisfies Options;
 
-const help = { help: [false, "print this"] } satisfies Options;
-
 /**
- * Reads the command line, which may also ask for `--help`: that shows what the script is `about`, and an `example`
- * of how to try it. `operands` describes what may stand beside the options, such as `[MESSAGE ...]`. In a thread it
- * returns what the main thread has read. Ends the process if help was asked for (0), there is a mistake (2), or the
- * runtime is too old (1). From here on the process closes silent connections, and stops on SIGINT and SIGTERM.
+ * Reads the command line; in a thread it returns what the main thread has read. `--help` shows what the script is
+ * `about`, and an `example` of how to try it; `operands` is what may stand beside the options, such as `[MESSAGE ...]`.
+ * Ends the process if help was asked for (0), there is a mistake (2), or the runtime is too old (1). From here on the
+ * process closes silent connections, and stops on SIGINT and SIGTERM.
  */
 export function parseOptions<T extends Options>(
   about: string,
@@ -61,13 +57,14 @@ export function parseOptions<T extends Options>(
   requireRuntime();
   openLog();
   if (isMainThread) {
+    const all: Options = { ...options, help: [false, "print this"] };
     try {
-      self.given = readOptions({ ...options, ...help }, process.argv.slice(2), operands !== "");
+      self.given = readOptions(all, process.argv.slice(2), operands !== "");
     } catch (error) {
       return usageError((error as Error).message);
     }
     if (self.given.help) {
-      print(helpText(about, example, { ...options, ...help }, operands));
+      print(helpText(about, example, all, operands));
       process.exit(0);
     }
     stopOnSignals();

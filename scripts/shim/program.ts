@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What a script needs beside its sockets. */
 
-export { Account, type Closable, closeAll, LINGER, open } from "./connections.ts";
+export { Account, type Closable, closeAll, LINGER, open, until } from "./connections.ts";
 export { cannotListen, fail, joinParent, onStop, stopping, usageError } from "./end.ts";
 export { errorCode, explain, formatAddress, heartbeat, list, log, numberSteps, ready } from "./log.ts";
 export { messages, type Options, parseOptions, readOptions, serverOptions, threeMessages, work } from "./options.ts";

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Event loops in threads of their own, as reactors.ts has them: what is told to each, and how they start and stop. */
 
-import { setTimeout as sleep } from "node:timers/promises";
-import { fail, log, onStop, OPEN, type ThreadSettings, threadSettings } from "./program.ts";
+import { fail, log, onStop, OPEN, type ThreadSettings, threadSettings, until } from "./program.ts";
 import * as sys from "./sys.ts";
 import { keepWorker } from "./worker.ts";
 
@@ -37,7 +36,7 @@ export async function startLoops(script: string, count: number): Promise<Loop[]>
   }
   onStop(async () => {
     for (const { epoll } of loops) sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, stop, sys.epollEvent(sys.EPOLLIN, stop));
-    for (let i = 0; i < 25 && loops.some(({ counts }) => Atomics.load(counts, OPEN) > 0); i++) await sleep(20);
+    await until(() => loops.every(({ counts }) => Atomics.load(counts, OPEN) === 0));
   });
   return loops;
 }

@@ -18,10 +18,7 @@ export interface ThreadSettings {
   origin: number;
   /** See work.ts; 0 if nothing is burnt. */
   burnRate: number;
-  /**
-   * Shared by all threads, and by the processes of prefork.ts: how many connections there have been, and whether one
-   * deals with the log's failure.
-   */
+  /** Shared by all, prefork.ts's processes too: how many connections there were; whether one deals with the log's end. */
   counters: Int32Array<ArrayBufferLike>;
   /** The descriptor of the log. */
   output: number;

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Waiting for many sockets at once, on top of the runtime's event loop.
- *
- * The runtime has its own loop around epoll, kqueue or a completion port, and tells of one socket at a time, by
- * callback or promise. The selector collects what it tells and hands it over as a list, the way select(2), poll(2)
- * and epoll_wait(2) do. The kernel's own calls are in select.ts, poll.ts and epoll.ts.
+ * Waiting for many sockets at once, on top of the runtime's event loop. That tells of one socket at a time; the selector
+ * hands over a list, the way select(2), poll(2) and epoll_wait(2) do: see select.ts, poll.ts and epoll.ts for those.
  */
 
 import { setImmediate } from "node:timers";

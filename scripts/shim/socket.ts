@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Sockets, whatever the runtime: its own file (deno.ts, bun.ts, node.ts) tells them what has happened.
- *
- * What came is kept until it is asked for, and there is one wake-up for everything: `onReadable` and `onWritable` are
- * called once, and forgotten. The calls that wait are those that don't, with a wait around them.
+ * Sockets, whatever the runtime: its own file (deno.ts, bun.ts, node.ts) tells them what has happened. That is kept until
+ * it is asked for. The calls that wait are those that don't, with a wait for `onReadable` or `onWritable` around them.
  */
 
 import { setTimeout } from "node:timers";

@@ -20,7 +20,7 @@ import { outOfThreads, post, replace, startWorker } from "./worker.ts";
 
 /** How many bytes fit into an inbox, or an outbox; and into the reason why a connection has ended. */
 const BOX = 65_536, REASON = 1024;
-/** The words a mailbox begins with, by index. One side changes them, the other may sleep until they change. */
+/** The words a mailbox begins with: one side changes them, the other may sleep until they change. */
 const STATE = 0, INBOX = 1, OUTBOX = 2, WANTED = 3, ASLEEP = 4, FAILURE = 5, ID = 6, WORDS = 7;
 /** STATE: the thread waits for a connection, serves one, or wants that closed. */
 const FREE = 0, BUSY = 1, CLOSING = 2;
@@ -29,7 +29,6 @@ const EMPTY = -1;
 /** The size of a mailbox: its words, inbox, outbox and reason. */
 const MAILBOX = 4 * WORDS + 2 * BOX + REASON;
 
-/** What a thread is told when it starts. */
 interface ThreadData extends ThreadSettings {
   memory: SharedArrayBuffer;
   bell: Int32Array;
@@ -118,10 +117,7 @@ export class BlockingConnection extends Account {
     return data;
   }
 
-  /**
-   * Sends all of `data`: send(2) in a loop, Python's `sendall`. As in C it returns once the last bytes are in the
-   * buffer, and blocks while that is full. Does nothing if the connection is broken.
-   */
+  /** Sends all of `data`; blocks while the outbox is full. Does nothing if the connection is broken. See send(2). */
   send(data: Uint8Array): void {
     for (let sent = 0; sent < data.length && !this.#isBroken; sent += BOX) {
       this.#flush();
@@ -160,29 +156,21 @@ const bell = new Int32Array(new SharedArrayBuffer(4));
 let answering: Promise<never> | undefined;
 
 /** What each thread does, such as `r-1 asleep in recv for #1`. */
-export function doing(): string[] {
-  return [list([...threads].map((thread) => `${thread.name} ${thread.doing()}`))];
-}
+export const doing = (): string[] => [list([...threads].map((thread) => `${thread.name} ${thread.doing()}`))];
 
 /** How many threads there are. */
-export function threadCount(): number {
-  return threads.size;
-}
+export const threadCount = (): number => threads.size;
 
 /**
- * Why there can't be another thread beside those that run and those that `more` clients will have; empty if there can
- * be. While none runs there is always one to be tried: waiting would not help.
+ * Why there can't be another thread beside those that run and those that `more` clients will have, or nothing. While
+ * none runs there is always one to be tried: waiting would not help.
  */
 export function whyNoThread(most: number, more = 0): string {
   if (threads.size + more >= most) return `${most} threads are the most`;
   return threads.size > 0 && outOfThreads() ? "no descriptors are left for another thread" : "";
 }
 
-/**
- * Starts a thread that runs `script` (a module's `import.meta.url`), and waits until it runs, as Python's
- * `Thread.start` does. Throws if it can't be had, such as EMFILE when no descriptors are left for it (in which case a
- * runtime may end the process, if it got that far).
- */
+/** Starts a thread that runs `script`, and waits until it runs, as Python's `Thread.start`. Throws as `startWorker`. */
 export async function startThread(script: string, name: string): Promise<Thread> {
   const memory = residentMemory(), start = performance.now();
   answering ??= answer();
@@ -197,10 +185,7 @@ export async function startThread(script: string, name: string): Promise<Thread>
   return thread;
 }
 
-/**
- * As `startThread`, with which `started` is called; when the thread has died, another one is started in its place.
- * `name` gives each its name. Throws if the first one can't be had.
- */
+/** As `startThread`; when the thread has died, another one is started in its place. `name` gives each its name. */
 export async function keepThread(script: string, name: () => string, started: (thread: Thread) => void): Promise<void> {
   const thread = await startThread(script, name());
   thread.ended.then(() => replace(() => keepThread(script, name, started)));
@@ -278,10 +263,7 @@ export class Thread {
     this.#send(connection);
   }
 
-  /**
-   * Puts what has come into the inbox, if there is room: if not, the thread rings once it has taken what is there, and
-   * the rest stays in the kernel.
-   */
+  /** Puts what has come into the inbox, if there is room: if not, the thread rings once it has taken what is there. */
   #deliver(connection: Connection): void {
     const box = this.#mailbox;
     if (connection.isBroken) this.#rest = null;

@@ -13,9 +13,7 @@ import type { ThreadSettings } from "./runtime.ts";
 const DESCRIPTORS = 16;
 
 /** Why another thread could not be started now, or `undefined` if it could. */
-export function outOfThreads(): unknown {
-  return outOfDescriptors(DESCRIPTORS);
-}
+export const outOfThreads = (): unknown => outOfDescriptors(DESCRIPTORS);
 
 /** Posts a message to a thread, or from there. It bears a mark: a runtime may post messages of its own. */
 export function post(to: Worker | MessagePort, message: unknown, transfer: Transferable[] = []): void {
