@@ -176,10 +176,12 @@ export async function startThread(script: string, name: string): Promise<Thread>
   answering ??= answer();
   const data = { ...threadSettings(name), memory: new SharedArrayBuffer(MAILBOX), bell }, thread = new Thread(data);
   threads.add(thread);
-  await startWorker(script, data, (error) => thread.died(error)).catch((error) => {
+  try {
+    (await startWorker(script, data)).ended.then((error) => thread.died(error));
+  } catch (error) {
     thread.died(error);
     throw error;
-  });
+  }
   const megabytes = ((residentMemory() - memory) / 1e6).toFixed(1);
   thread.cost = `${name} in ${(performance.now() - start).toFixed(1)} ms, process ${megabytes} MB larger`;
   return thread;

@@ -29,28 +29,27 @@ export function onPost<Message>(from: Worker | MessagePort, received: (message: 
 
 /**
  * Starts a thread, which runs `script` (a module's `import.meta.url`) with `data` as its workerData, and waits for its
- * first message. `died` is called when it has ended after that. Throws if it can't be had, such as EMFILE: a runtime may
+ * first message. `ended` resolves with the reason when it ends. Throws if it can't be had, such as EMFILE: a runtime may
  * end the process if it got that far.
  */
 export async function startWorker(
   script: string,
   data: ThreadSettings,
-  died: (error: unknown) => void,
-): Promise<Worker> {
+): Promise<{ worker: Worker; ended: Promise<unknown> }> {
   const error = outOfThreads();
   if (error) throw error;
   // Shared: a runtime may want a permission for copying the environment.
   const worker = new Worker(new URL(script), { name: data.name, workerData: data, env: SHARE_ENV });
-  await new Promise<void>((resolve, reject) => {
-    let failure: unknown, ended = reject;
-    onPost(worker, () => {
-      ended = died;
-      resolve();
-    });
-    worker.on("error", (error: unknown) => failure = error);
-    worker.on("exit", (code: number) => ended(failure ?? new Error(`it ended with exit code ${code}`)));
+  let failure: unknown;
+  worker.on("error", (error: unknown) => failure = error);
+  const ended = new Promise<unknown>((resolve) =>
+    worker.on("exit", (code: number) => resolve(failure ?? new Error(`it ended with exit code ${code}`)))
+  );
+  await new Promise((resolve, reject) => {
+    onPost(worker, resolve);
+    ended.then(reject);
   });
-  return worker;
+  return { worker, ended };
 }
 
 /**
@@ -62,15 +61,13 @@ export async function keepWorker<Data extends ThreadSettings>(
   settings: () => Data,
   started: (worker: Worker, data: Data) => () => void,
 ): Promise<void> {
-  const data = settings();
-  let died = () => {};
-  const worker = await startWorker(script, data, (error) => {
+  const data = settings(), { worker, ended } = await startWorker(script, data), died = started(worker, data);
+  ended.then((error) => {
     if (stopping) return;
     log("error", 0, `thread ${data.name} has died:`, error);
     died();
     replace(() => keepWorker(script, settings, started));
   });
-  died = started(worker, data);
 }
 
 /** Calls `start`, which starts a thread in the place of one that has died, until that can be had. */
