@@ -4,7 +4,7 @@
  * that may not grow.
  */
 
-import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { truncateSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import process from "node:process";
 import { findRuntime } from "../scripts/tools/runtimes.ts";
