@@ -82,7 +82,7 @@ export class Preforked extends ChildProcesses<Child> {
       if (socket >= 0) sys.close(socket);
       if (stopping) return;
       if (id > 0) log("close", id, reason);
-      log("end", 0, `p-${place}:`, seat[ORDER] === LEAVE ? "it has left" : reason);
+      log("end", 0, `p-${place}:`, seat[ORDER] === LEAVE && id === 0 ? "it has left" : reason);
     });
     if (started) {
       log("start", 0, `p-${place} process ${started.pid}`);
