@@ -55,8 +55,9 @@ export class BlockingServer {
     for (let i = 1; i <= count; i++) {
       try {
         await keepWorker(script, () => ({ ...threadSettings(`t-${i}`), ...this.settings(i) }), () => () => {
-          const fd = Atomics.exchange(this.#seats[i], DESCRIPTOR, -1);
+          const fd = Atomics.exchange(this.#seats[i], DESCRIPTOR, -1), id = Atomics.exchange(this.#seats[i], CLIENT, 0);
           if (fd >= 0) sys.close(fd);
+          if (id > 0) log("close", id, "its thread has died");
         });
       } catch (error) {
         if (i === 1) fail("cannot start a thread", error);
