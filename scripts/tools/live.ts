@@ -100,7 +100,7 @@ export async function live(folder: string, models: string[], chosen: string[], p
     const state = say(language, phase === "stopped" ? reason : phase);
     const text = sessions.length === 0
       ? say(language, "Choose a model, or two, start it, and be its clients.")
-      : `${state}: ${say(language, since, WINDOW / 1000)}`;
+      : `${state}${say(language, ": ")}${say(language, since, WINDOW / 1000)}`;
     const labels = open().map((name) => {
       const notes = present(name)[0].notes.map((note) => say(language, note));
       return [name, [name, ...notes].join(", ")];
@@ -234,7 +234,8 @@ export async function live(folder: string, models: string[], chosen: string[], p
       });
       reply(200, "");
     } catch (error) {
-      reply(400, `${explain(error)}\n`);
+      // A browser would log another status as an error of the page.
+      reply(200, `${explain(error)}\n`);
     }
   });
   server.on("error", (error) => fail(`cannot listen on 127.0.0.1:${port}`, error));
@@ -287,7 +288,7 @@ function keys<T extends object>(object: T): (keyof T & string)[] {
 
 function page(language: Language, models: string[], chosen: string[]): string {
   const t = (phrase: Phrase) => say(language, phrase);
-  const button = (name: Phrase, more = "") => `<button name="what" value="${name}"${more}>${t(name)}</button>`;
+  const button = (name: Phrase) => `<button name="what" value="${name}">${t(name)}</button>`;
   const choice = (place: number, none: string) =>
     `<div class="choice"><select name="model${place}" aria-label="${t("model")}">${none}${
       models.map((model) => `<option${model === chosen[place - 1] ? " selected" : ""}>${model}</option>`).join("")
@@ -332,7 +333,7 @@ function page(language: Language, models: string[], chosen: string[]): string {
     keys(lessons).map((name) => `<button type="button" value="${name}">${t(name)}</button>`).join(" ")
   }</fieldset>
   <fieldset>${choice(1, "")} ${choice(2, `<option value="">${t("no second one")}</option>`)}
-    ${button("start", ' id="start"')} ${button("stop", ' id="stop"')}</fieldset>
+    ${button("start")} ${button("stop")}</fieldset>
   <fieldset id="clients">${button("connect 1")} ${button("connect 10")}
     <fieldset id="acts"><select name="client" aria-label="${t("client")}"></select>
       ${keys(acts).map((name) => button(name)).join(" ")}</fieldset>
@@ -452,8 +453,7 @@ ${language === "zh" ? `<details><summary>图里的词</summary>${glossary}</deta
     known = JSON.stringify(choice);
     show(shows);
     at("text").textContent = text;
-    at("start").disabled = at("lessons").disabled = phase === "starting";
-    at("stop").disabled = phase === "stopped";
+    // What is pressed stays enabled: it would lose the keyboard's focus.
     at("clients").disabled = phase !== "running";
     at("acts").disabled = clients.length === 0;
     const options = [["", texts["the last one"]], ...clients].map(([name, label]) => new Option(label, name));

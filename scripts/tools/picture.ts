@@ -106,7 +106,7 @@ function source({ kernel }: Picture): string {
 }
 
 /** What stands above the lanes of a loop's calls. */
-const CALLS = "what its calls hand over and get back, from the log";
+const CALLS = "calls, from the log";
 
 /** Whether there are marks where clients send. */
 function sent(pictures: Picture[]): boolean {
@@ -233,7 +233,7 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
 
 // ---------------------------------------------------------------- SVG
 
-/** Pixels: how high and how wide the pile of a call is, and that two calls need not to lie on one another. */
+/** Pixels: how high and how wide the pile of a call is, and that a call has for itself. */
 const PILE = 20, PILE_WIDTH = 8, APART = 9;
 const WIDTH = 900, LEFT = 88, RIGHT = 72, ROW = 19, BAR = 15, LETTER = 7;
 
@@ -378,9 +378,10 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
   ].join("\n");
 }
 
-/** Of what would lie on one another, the last: calls come and go too quickly for some pictures. */
+/** Without what would lie on the one before: calls come too quickly for some pictures. */
 function apart<T>(all: T[], place: (one: T) => number): T[] {
-  return all.filter((one, i) => i + 1 === all.length || place(all[i + 1]) - place(one) >= APART);
+  let last = -APART;
+  return all.filter((one) => place(one) - last >= APART && (last = place(one), true));
 }
 
 function escape(text: string): string {

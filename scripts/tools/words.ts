@@ -7,6 +7,7 @@ type Words = Record<Language, string>;
 
 /** What stands on buttons and in the page's messages: the English words are the names of the others. */
 const chinese = {
+  ": ": "：",
   "Experiments:": "实验：",
   "the fourth waits": "第四个要等",
   "backpressure": "背压",
