@@ -266,24 +266,59 @@ function drawWork(result: Results): Chart {
   };
 }
 
-/** Ratios to what they are compared with, and 1 as a line. */
+/** Ratios to what they are compared with, which is a heading above its group, by setting; and 1 as a line. */
 function drawRatios(title: string): (result: Results) => Chart {
   return (result) => {
     const { comparisons } = result.experiments[0];
-    const place = ({ model, on, setting, against }: Comparison) =>
-      `${model} ${names[on]}${against.startsWith("bare") ? "" : ` / ${against}`}, ${settingText(setting)}`;
+    // A runtime's own API is in the title.
+    const heading = ({ against }: Comparison) =>
+      against.startsWith("bare") ? "" : `against ${against.replace(" ", " in ")}`;
+    const headings = [...new Set(comparisons.map(heading))].filter(Boolean);
+    // The same model can be in several groups.
+    const place = (row: Comparison) => `${row.model} ${names[row.on]}#${heading(row)}`;
+    const places = [...new Set(comparisons.map(place))];
+    const rows = ["", ...headings].flatMap((group) => [
+      ...group ? [group] : [],
+      ...places.filter((place) => place.endsWith(`#${group}`)),
+    ]);
+    const values = comparisons.map(rate),
+      settings = [...new Set(comparisons.map(({ setting }) => settingText(setting)))];
     return {
       title,
       legend: runtimesIn(comparisons),
       options: {
-        height: 80 + comparisons.length * 22,
-        marginLeft: 390,
-        x: { label: "times as many →", labelOffset: 36, grid: true },
-        y: { label: null, domain: comparisons.map(place), tickSize: 0 },
+        height: 80 + rows.length * 18,
+        marginLeft: 120,
+        x: {
+          label: "times as many →",
+          labelOffset: 36,
+          grid: true,
+          domain: [
+            Math.min(...values.map(({ low }) => low)) - 0.05,
+            Math.max(...values.map(({ high }) => high)) + 0.05,
+          ],
+          ticks: 4,
+        },
+        y: {
+          label: null,
+          domain: rows,
+          tickSize: 0,
+          tickFormat: (row: string) => row.includes("#") ? row.split("#")[0] : "",
+        },
+        fx: { label: null, domain: settings, padding: 0.08, tickFormat: (text: string) => text.replace(", ", ",\n") },
         marks: [
           Plot.frame({ strokeOpacity: 0.2 }),
           Plot.ruleX([1], { strokeOpacity: 0.6 }),
-          ...dots(comparisons, rate, { y: place }),
+          ...dots(comparisons, rate, { y: place, fx: ({ setting }: Comparison) => settingText(setting) }),
+          Plot.text(headings, {
+            y: (group) => group,
+            fx: () => settings[0],
+            text: (group) => group,
+            frameAnchor: "left",
+            textAnchor: "start",
+            dx: -112,
+            fontWeight: "bold",
+          }),
         ],
       },
     };
