@@ -116,5 +116,5 @@ function serve(connection: StandardConnection): void {
   connection.close();
 }
 
-if (told) serve(new StandardConnection(told, options));
+if (told) serve(new StandardConnection(told));
 else await main();

@@ -34,10 +34,7 @@ export const socket = cFunction("socket", int, int, int);
 export const bind = cFunction("bind", int, address);
 /** `(fd, backlog)`: lets a socket take connections; up to `backlog` of them wait in the kernel to be accepted. */
 export const listen = cFunction("listen", int, int);
-/**
- * `(fd, peer, flags)`: takes the next connection out of the backlog, and returns its descriptor; -EAGAIN if the
- * listening socket is non-blocking and there is none. `peer` is filled in.
- */
+/** `(fd, peer, flags)`: takes a connection out of the backlog, fills in its `peer`, and returns its descriptor. */
 export const accept4 = cFunction("accept4", int, filled, int);
 /** `(fd, address)`: connects a socket; a non-blocking one returns -EINPROGRESS, and is writable once it is connected. */
 export const connect = cFunction("connect", int, address);

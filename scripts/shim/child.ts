@@ -3,7 +3,8 @@
 
 import { readFileSync } from "node:fs";
 import { isNothing, isStopped } from "./blocking.ts";
-import { joinParent, LINGER, log, process } from "./program.ts";
+import { Account, joinParent, LINGER, log, process } from "./program.ts";
+import { self } from "./runtime.ts";
 import * as sys from "./sys.ts";
 
 /** What a child finds in its environment. Times are milliseconds on the clock of `monotonic`. */
@@ -67,23 +68,17 @@ export function memoryOf(pid: number): string {
 }
 
 /** Standard input and output as a connection. Its calls block. */
-export class StandardConnection {
-  readonly id: number;
+export class StandardConnection extends Account {
   #told: Told;
-  #idle: number;
-  #messages: number;
   #buffer = sys.memory(BUFFER_SIZE);
-  #count = 0;
   /** Milliseconds for which the client has let the first recv wait. */
   #waited = 0;
   /** The exit code, once the connection is to end. */
   #code: number | undefined;
 
-  constructor(told: Told, { idle, messages }: { idle: number; messages: number }) {
+  constructor(told: Told) {
+    super(told.id);
     this.#told = told;
-    this.id = told.id;
-    this.#idle = idle;
-    this.#messages = messages;
   }
 
   /**
@@ -91,12 +86,12 @@ export class StandardConnection {
    * the client's patience, or of the messages that it may send. See read(2).
    */
   recv(): Uint8Array {
-    if (this.#count === this.#messages) this.#code ??= ENOUGH;
+    if (this.isComplete) this.#code ??= ENOUGH;
     if (this.#code !== undefined) return this.#buffer.bytes.subarray(0, 0);
     const before = performance.now(), size = this.#blocking(() => sys.read(0, this.#buffer, BUFFER_SIZE));
-    if (this.#count++ === 0) this.#waited = performance.now() - before;
+    if (this.exchanges === 0) this.#waited = performance.now() - before;
     if (size <= 0) this.#code ??= -size;
-    else log("recv", this.id, size, this.#buffer.bytes);
+    else this.received(this.#buffer.bytes, size);
     return this.#buffer.bytes.subarray(0, Math.max(size, 0));
   }
 
@@ -109,8 +104,8 @@ export class StandardConnection {
       left -= sent;
       this.#buffer.bytes.copyWithin(0, sent, sent + left);
     }
-    log("send", this.id, data.length);
-    if (this.#count > 1) return;
+    this.sent(data.length);
+    if (this.exchanges > 1) return;
     const cost = (monotonic() - this.#told.since - this.#waited).toFixed(1);
     log("cost", this.id, `${cost} ms from accept to first reply; memory: ${memoryOf(process.pid)}`);
   }
@@ -139,7 +134,7 @@ export class StandardConnection {
       // A call that took longer than its limit did so because this process was stopped; nor is a client silent while
       // the server is stopped, as by Ctrl-Z.
       if (!isStopped(this.#told.parent)) silence += Math.min(performance.now() - before, TIMEOUT);
-      if (silence < this.#idle * 1000) continue;
+      if (silence < Number(self.given.idle) * 1000) continue;
       this.#code = SILENT;
       return -sys.EAGAIN;
     }

@@ -192,11 +192,10 @@ export class Children extends ChildProcesses<ClientChild> {
 
   protected override reasonOf(code: number | null, signal: string | null): unknown {
     if (code !== null && !this.isProgram) {
-      if (code === 0) return "by the client";
       if (code === ENOUGH) return `after ${this.#options.messages} messages`;
       if (code === SILENT) return `silent for ${this.#options.idle} s`;
       // The runtimes have lower ones for their own ends.
-      if (code >= 32 && code < 128) return sys.systemError(-code);
+      if (code === 0 || code >= 32 && code < 128) return sys.endReason(-code);
     }
     return super.reasonOf(code, signal);
   }

@@ -32,9 +32,8 @@ export class Client extends Account {
   }
 }
 
-/** What the loop waits with. A descriptor is registered for READ; after `modify` it is waited for `events` alone. */
+/** What the loop waits with. To register a descriptor may throw; after `modify` it is waited for `events` alone. */
 export interface Selector {
-  /** Throws why the descriptor can't be waited for. */
   register(fd: number, events: number): void;
   modify(fd: number, events: number): void;
   unregister(fd: number): void;

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT
-/**
- * Functions of the C library through each runtime's FFI, and memory that they can be given. Nothing is loaded before
- * `load` is called.
- */
+/** Functions of the C library through each runtime's FFI, which `load` finds, and memory that they can be given. */
 
 import * as util from "node:util";
 import type { SocketAddress } from "./address.ts";
@@ -54,8 +51,7 @@ type Values<K extends readonly Kind[]> = {
 const declared: { name: string; kinds: CKind[]; call?: Callable; errno?: Int32Array }[] = [];
 
 /**
- * A function of the C library, which can be called after `load`. It returns the result if that is 0 or more, and the
- * negative error number otherwise.
+ * A function of the C library, for after `load`. It returns a result of 0 or more, or the negative error number.
  *
  * `errno` is read right after the call: the runtime's own system calls overwrite it, and any other JavaScript may cause
  * one, by a garbage collection for example. Each C function has JavaScript of its own, since V8 makes a call fast where

@@ -15,13 +15,10 @@ export interface Address {
   port: number;
 }
 
-/** What the file of a runtime exports. */
+/** What the file of a runtime exports: calls that throw what the system says, such as EADDRINUSE or ECONNREFUSED. */
 export interface Adapter {
-  /** Binds and listens: socket(2), bind(2), listen(2). Throws if there is no such address (EADDRINUSE, ENOTFOUND). */
   bind(address: Address): Promise<Server>;
-  /** As `bind`, for several sockets that share a port: SO_REUSEPORT in socket(7). */
   bindReusePort(address: Address): Promise<Server>;
-  /** Connects to a server: socket(2) and connect(2). Throws if no server listens there (ECONNREFUSED). */
   connect(address: Address): Promise<Connection>;
 }
 
@@ -146,10 +143,7 @@ export abstract class Connection extends Account implements Source, Closable {
 
   // ------------------------------------------------------------ calls that return at once
 
-  /**
-   * The bytes that are there already, otherwise `null`: recv(2) with O_NONBLOCK, `null` being EAGAIN. No bytes are the
-   * end of the stream, whatever has ended it: `reason` says what. Valid until the next call.
-   */
+  /** recv(2) with O_NONBLOCK: `null` is EAGAIN, no bytes are the end of the stream. Valid until the next call. */
   recvNow(): Uint8Array | null {
     const data = this.isComplete ? END : this.read();
     if (data) this.received(data);
@@ -157,8 +151,8 @@ export abstract class Connection extends Account implements Source, Closable {
   }
 
   /**
-   * Sends all of `data`. `false` if the kernel has not taken all of it yet: the rest goes on its way by itself, and the
-   * next call, of this or of `recvNow`, has to wait until the connection is writable. Does nothing if it is broken.
+   * Sends all of `data`. `false` if the kernel has not taken all of it yet: the next call, of this or of `recvNow`, has to
+   * wait until the connection is writable. Does nothing if it is broken.
    */
   sendNow(data: Uint8Array): boolean {
     const all = this.write(data);
@@ -204,10 +198,7 @@ export abstract class Connection extends Account implements Source, Closable {
     return this.failed;
   }
 
-  /**
-   * Closes the connection, losing nothing that was sent, and logs why: what has ended it, or `reason`. Closing twice
-   * does nothing. See close(2), shutdown(2).
-   */
+  /** Closes the connection, losing nothing that was sent, and logs why. Closing twice does nothing. See close(2). */
   close(reason = "by the server"): void {
     if (this.closed) return;
     this.release();
