@@ -8,9 +8,9 @@ import { change, copy } from "./twins.ts";
 /** Of a message that begins with `!` a thread dies; in offload.ts, of any that is computed. */
 const mortal = {
   file: "shim/log.ts",
-  from: "  const shown = ",
+  from: "  const shown = details",
   to: '  if (self.name !== "main" && (event === "work" || (details[1] as Uint8Array)?.[0] === 33)) process.exit(7);\n' +
-    "  const shown = ",
+    "  const shown = details",
 };
 
 /** Once there is a client, the clock of the system is an hour ahead: for who reads it, and for threads that start then. */
@@ -21,6 +21,14 @@ const clock = {
     "const timeOrigin = performance.timeOrigin + (isMainThread ? 0 : ahead());\n" +
     "Date.now = () => date() + ahead();\n" +
     'Object.defineProperty(performance, "timeOrigin", { value: timeOrigin });\n',
+};
+
+/** In reuseport.ts the first loop dies before it listens, and the fifth can't. */
+const deaf = {
+  file: "reuseport.ts",
+  from: "() => bindReusePort(",
+  to: '() => workerData.name === "loop-1" ? process.exit(7) : bindReusePort(workerData.name === "loop-5" ? ' +
+    '{ host: "no-such-host.invalid", port: 0 } : ',
 };
 
 const one = ["--workers", "1"];
@@ -43,17 +51,23 @@ for (const runtime of runtimes) {
         if (!folder) {
           copy(mortal, folder = temporaryFolder());
           change(clock, folder);
+          change(deaf, folder);
         }
         await serve(runtime, script, args, async (server) => {
+          const reuseport = script === "reuseport.ts";
           for (let id = 1; id <= 3; id++) {
             // In reuseport.ts the listening socket has died with the thread.
             const client = await Client.served(server, server.port, "light");
             client.send("!");
             assert(await client.end() !== null, `#${id} is closed`);
-            await server.count(/ error (#\d )?thread \S+( has died)?: it ended with exit code 7$/, id);
+            await server.count(
+              / error (#\d )?thread \S+( has died)?: it ended with exit code 7$/,
+              reuseport ? id + 1 : id,
+            );
           }
           // There the thread knew alone which clients it had.
-          if (script !== "reuseport.ts") await server.allClosed();
+          if (reuseport) await server.line(/ error loop-5 cannot listen: .*no-such-host/);
+          else await server.allClosed();
           assertEquals(await server.stop(), 0);
           const late = server.lines(/^ *\d{7,}\.\d /);
           assertEquals(late, [], "all threads have the time since the start, whatever the system's clock says");

@@ -4,7 +4,7 @@
 import { parentPort, type Worker } from "node:worker_threads";
 import { closeAll, until } from "./connections.ts";
 import { onStop } from "./end.ts";
-import { errorCode } from "./log.ts";
+import { errorCode, log } from "./log.ts";
 import { ACCEPTED, MESSAGES, OPEN, type ThreadSettings, threadSettings } from "./runtime.ts";
 import type { Server } from "./socket.ts";
 import { keepWorker, onPost, post } from "./worker.ts";
@@ -22,10 +22,9 @@ type Answer = { code: string; message: string } | null;
 export class Loops {
   #script: string;
   #port: number;
-  #loops = new Map<Worker, LoopSettings>();
+  #loops = new Map<Worker, LoopSettings & { answer: Promise<Answer> }>();
   #started = 0;
   #listening = false;
-  #answered = new Map<Worker, (answer: Answer) => void>();
 
   constructor(script: string, port: number) {
     this.#script = script;
@@ -40,25 +39,28 @@ export class Loops {
       return { ...threadSettings(`loop-${++this.#started}`), port: this.#port, counts };
     };
     return keepWorker(this.#script, settings, (worker, data) => {
-      this.#loops.set(worker, data);
-      onPost(worker, (answer: Answer | "stopped") => {
-        if (answer === "stopped") this.#loops.delete(worker);
-        else this.#answered.get(worker)?.(answer);
-      });
-      if (this.#listening) post(worker, "listen");
-      return () => this.#loops.delete(worker);
+      const { promise, resolve } = Promise.withResolvers<Answer>();
+      this.#loops.set(worker, { ...data, answer: promise });
+      onPost(worker, (said: Answer | "stopped") => said === "stopped" ? this.#loops.delete(worker) : resolve(said));
+      if (this.#listening) this.#listen(worker).catch((error) => log("error", 0, `${data.name} cannot listen:`, error));
+      return () => {
+        this.#loops.delete(worker);
+        // The one in its place listens.
+        resolve(null);
+      };
     });
   }
 
   /** Has all of them listen, and waits until they do. Throws why one can't. */
   async listen(): Promise<void> {
     this.#listening = true;
-    await Promise.all([...this.#loops.keys()].map(async (worker) => {
-      const answer = new Promise<Answer>((resolve) => this.#answered.set(worker, resolve));
-      post(worker, "listen");
-      const failure = await answer;
-      if (failure) throw failure;
-    }));
+    await Promise.all([...this.#loops.keys()].map((worker) => this.#listen(worker)));
+  }
+
+  async #listen(worker: Worker): Promise<void> {
+    post(worker, "listen");
+    const failure = await this.#loops.get(worker)!.answer;
+    if (failure) throw Object.assign(new Error(), failure);
   }
 
   /** What each has counted. */
