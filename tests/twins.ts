@@ -295,7 +295,7 @@ export const twins: Twin[] = [
   {
     name: "computes what a client has asked for that has left",
     file: "offload.ts",
-    from: "  if (connection.isBroken) drop((job) => job.connection === connection);\n",
+    from: "  if (connection.isBroken) drop(isIts);\n",
     to: "",
     ...{ model: "offload.ts", runtime: "bun", caught: noRoom, says: /not computed/ },
   },
@@ -392,9 +392,9 @@ export const twins: Twin[] = [
   },
   {
     name: "counts the time that a client takes for a reply as its silence",
-    file: "shim/clients.ts",
-    from: '    client.silence = 0;\n    log("send"',
-    to: '    log("send"',
+    file: "shim/connections.ts",
+    from: '    this.silence = 0;\n    if (this.logs) log("send"',
+    to: '    if (this.logs) log("send"',
     ...{ model: "epoll.ts", runtime: "bun", caught: patience, says: /ended: end/ },
   },
   {
@@ -407,8 +407,8 @@ export const twins: Twin[] = [
   {
     name: "counts the time in line as the client's silence",
     file: "shim/socket.ts",
-    from: "  silence = -Infinity;",
-    to: "  silence = 0;",
+    from: "  override silence = -Infinity;",
+    to: "  override silence = 0;",
     ...{ model: "pool.ts", runtime: "node", caught: computes, says: /0 of 5 bytes came/ },
   },
   {
