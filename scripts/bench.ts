@@ -4,12 +4,16 @@
  *
  * An experiment compares servers, or one server under different loads. How it does that is half of its result:
  *
- * - Each run has a fresh server process, and load.ts as a process beside it, which checks every byte and reports the
- *   CPU time of both: if the generator is the busier one, it is the generator that was measured.
- * - A machine is never quiet, and gets faster and slower over minutes. So the servers take turns, A B A B, and what
- *   counts is the ratio within a turn: the median of five or more, with the lowest and the highest beside it. If these
- *   lie on both sides of 1, nothing has been shown, and the verdict is a tie.
- * - A server that sends back a wrong byte is reported, and left out.
+ * - A machine is never quiet, and gets faster and slower from second to second. So all servers of a group run at once, and
+ *   the load alternates between them in slices of a quarter of a second: one of them, the reference, stands beside each of
+ *   the others, before it or after it. A ratio is made of two adjacent slices: what drifts, hits both. Who has no turn is
+ *   suspended.
+ * - A runtime may compile the same program in another way the next time. So all of them are started several times.
+ * - What counts is the median of all ratios, and an interval around it which holds the true one: with a certainty of 95 %
+ *   for all intervals of an experiment together, as out of a hundred comparisons some come out by chance. A verdict is
+ *   given where the interval leaves out 1; where it lies within 5 % of 1, the two are equal.
+ * - Each server has a process of load.ts beside it, which checks every byte and reports its own CPU time: if the generator
+ *   is the busier one, it is the generator that was measured. A server that sends back a wrong byte is left out.
  *
  *   deno run -A scripts/bench.ts              all models that there are, on this runtime
  *   bun scripts/bench.ts idle work            two of the experiments; --help lists them
@@ -25,8 +29,9 @@ import { fileURLToPath } from "node:url";
 import { children, lastWords, requirePermissions, signalChild, startChild } from "./tools/children.ts";
 import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
 import { findRuntime, type Found } from "./tools/runtimes.ts";
-import { axisNames, cpuPerMessage, doubts, least, report, settingText, title, units, WIDTH } from "./tools/report.ts";
-import type { Comparison, Experiment, Measured, Results, Row, Run, Setting, Spread } from "./tools/results.ts";
+import { axisNames, compare, doubts, least, report, settingText, spread, title, units, WIDTH } from "./tools/report.ts";
+import type { Experiment, Measured, Results, Row, Run, Setting, Slice } from "./tools/results.ts";
+import { family, usage, usedByAll } from "./tools/usage.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const peersFolder = join(folder, "../tests/peers");
@@ -67,8 +72,11 @@ const models: Record<string, Model> = {
   epoll: {},
   signals: {},
   uring: {},
-  // An echo on the runtime's own API, which knows no options.
+  // Echoes by hand, which know no options: on the runtime's own API, in its style; with a promise for each message, as
+  // Deno's API is; and a loop over epoll_wait.
   bare: { script: (on) => `../tests/peers/bare_${on}` },
+  promises: { script: (on) => `../tests/peers/${on === "deno" ? "bare" : "promises"}_${on}` },
+  loop: { script: () => "../tests/peers/loop" },
 };
 const allModels = Object.keys(models).filter((name) => !models[name].script);
 
@@ -83,92 +91,87 @@ interface Plan {
   /** The servers, if that isn't each of the models on each of the runtimes. */
   contenders?: (names: string[]) => Contender[];
   /**
-   * What each is compared with: the first of its group, the next slower one, or itself with the first of these numbers.
-   * A group has the same setting and, unless a contender says otherwise, the same runtime.
+   * The reference of a group: its first server, or the same one with the first of these numbers. A group has the same
+   * setting and, unless a contender says otherwise, the same runtime.
    */
-  against: "first" | "next" | keyof Setting;
+  against: "first" | keyof Setting;
   by?: Measured[];
   /** The columns of its table. */
   columns?: string[];
-  /** What latency is of, where it is measured, which takes as long again. */
-  latency?: string;
+  /** Latency is measured once in each start, at one rate for all of a group. */
+  latency?: true;
+  /** Messages a second, on a timetable: every slice measures latency. */
+  rate?: number;
   /** What else load.ts is told. */
-  load?: (setting: Setting) => Record<string, number>;
-  /** How often the load is applied to the one process; the last time counts, with all threads started. */
-  times?: number;
+  load?: Record<string, number>;
+  /** Each slice opens its connections anew. */
+  fresh?: true;
 }
-
-const halfRate = "when messages are sent on a timetable, at half of that rate";
 
 const plans: Record<string, Plan> = {
   models: {
-    about: "each model against the next slower",
-    settings: { connections: [1, 10, 100, 1000], idle: [0], workMs: [0] },
-    models: allModels,
-    against: "next",
-    latency: halfRate,
+    about: "each model against tasks, a task per connection",
+    settings: { connections: [50, 500], idle: [0], workMs: [0] },
+    models: ["tasks", ...allModels.filter((name) => name !== "tasks")],
+    against: "first",
+    latency: true,
   },
   threads: {
     about: "what a thread costs to clients that come one by one, and at once",
-    settings: { connections: [20], together: [0, 1], idle: [0], workMs: [0] },
+    settings: { connections: [10], together: [0, 1], idle: [0], workMs: [0] },
     models: ["tasks", "pool", "threads", "blocking", "processes", "prefork"],
-    contenders: (names) => [...contenders(names), ...Object.values(findPeers()).filter(({ on }) => on !== "C")],
+    contenders: (names) => [...contenders(names), ...findPeers().filter(({ on }) => on === "Python")],
     against: "first",
-    by: ["firstReplyUs", "cpuUsPerMessage"],
-    times: 2,
-    columns: ["messages/s", "first", "CPU", "kB/conn", "MB", "threads", "cores", "gen."],
+    by: ["firstReplyUs"],
+    fresh: true,
+    columns: ["first", "kB/conn", "MB", "threads"],
   },
   idle: {
     about: "what silent connections cost the others: select, poll, epoll, ...",
     settings: { connections: [10], idle: [0, 100, 900, 10_000], workMs: [0] },
-    models: ["select", "poll", "epoll", "signals", "uring", "multiplex", "tasks"],
+    models: ["select", "poll", "epoll", "uring", "tasks"],
     against: "idle",
   },
   work: {
     about: "handlers that compute: one loop, a pool, a loop per core",
-    settings: { connections: [8], idle: [0], workMs: [0, 1, 10] },
+    settings: { connections: [8], idle: [0], workMs: [0, 1] },
     models: ["multiplex", "pool", "offload", "reuseport", "reactors"],
     against: "first",
-    latency: halfRate,
   },
   mixed: {
-    about: "mostly idle clients, and every tenth message takes CPU",
-    settings: { connections: [8], idle: [5000], workMs: [10] },
-    models: ["multiplex", "tasks", "reuseport", "reactors", "offload", "pool"],
+    about: "mostly idle clients, and every tenth message takes CPU: how late the others are",
+    settings: { connections: [500], idle: [0], workMs: [10] },
+    models: ["multiplex", "offload", "reuseport", "reactors"],
     against: "first",
-    by: ["messagesPerSecond", "p99Us"],
-    latency: "of the light messages, when 1 % of the idle clients speak each second, and no other",
-    load: ({ idle }) => ({ light: 90, trickle: Math.ceil(idle / 100) }),
+    by: ["p90Us"],
+    rate: 500,
+    load: { light: 90 },
+    columns: ["at", "p50", "p90", "p99", "lag", "cores", "MB", "threads"],
   },
   slow: {
     about: "a client that never reads, among others that do",
     settings: { connections: [9], idle: [0], slow: [0, 1], workMs: [0] },
-    models: [...allModels, "blocking-1"],
+    models: ["blocking-1", "threads", "tasks", "multiplex", "nonblocking", "epoll", "uring"],
     against: "slow",
-    latency: halfRate,
   },
   shim: {
-    about: "multiplex, tasks and coroutines against an echo on the runtime's own API",
-    settings: { connections: [50, 500], idle: [0], holdUs: [0, 100] },
-    models: ["multiplex", "tasks", "coroutines"],
-    contenders: (names) => contenders([...new Set(["bare", ...names])]),
+    about: "what the shim costs: against echoes by hand, in the same style",
+    settings: { connections: [50, 500], idle: [0], holdUs: [0] },
+    models: ["multiplex", "tasks", "epoll", "coroutines"],
+    contenders: (names) => rivals(names, contenders(["bare", "promises", "loop"])),
     against: "first",
   },
   peers: {
     about: "against the same models in C, Go and Python",
-    settings: { connections: [50], idle: [0], holdUs: [0, 100] },
-    models: ["epoll", "uring", "tasks", "multiplex", "threads", "pool"],
+    settings: { connections: [50], idle: [0], holdUs: [0] },
+    models: ["epoll", "uring", "loop", "tasks", "multiplex", "threads", "blocking", "pool"],
     fixed: true,
-    contenders: (names) =>
-      Object.entries(findPeers()).flatMap(([group, peer]) => {
-        const rivals = contenders(names.filter((name) => peersOf[group].includes(name)));
-        return rivals.length > 0 ? [peer, ...rivals].map((one) => ({ ...one, group })) : [];
-      }),
+    contenders: (names) => rivals(names, findPeers()),
     against: "first",
   },
   generator: {
     about: "is the generator to be trusted: load.ts against a client in C",
-    settings: { connections: [50, 500], inflight: [1, 16] },
+    settings: { connections: [50], inflight: [1, 16] },
     models: [],
     fixed: true,
     contenders: findGenerators,
@@ -177,11 +180,14 @@ const plans: Record<string, Plan> = {
   },
 };
 
-/** The models that a peer is compared with. */
-const peersOf: Record<string, string[]> = {
-  "epoll C": ["epoll", "uring"],
+/** What is compared with an echo by hand, or with a peer. */
+const rivalsOf: Record<string, string[]> = {
+  "bare": ["multiplex"],
+  "promises": ["tasks"],
+  "loop": ["epoll", "coroutines"],
+  "epoll C": ["epoll", "uring", "loop"],
   "goroutines Go": ["tasks", "multiplex"],
-  "threads Python": ["threads"],
+  "threads Python": ["threads", "blocking"],
   "pool Python": ["pool"],
 };
 
@@ -201,15 +207,20 @@ const options = parseOptions(
   }\nThe models: ${Object.keys(models).join(", ")}`,
   "deno run -A scripts/bench.ts models --connections 100 --runtimes deno,bun,node",
   {
-    models: ["auto", "those to measure, with commas, the one to compare with first; auto = the experiment's own"],
+    models: [
+      "auto",
+      "those to measure, with commas, the reference first, which may come twice; auto = the experiment's own",
+    ],
     runtimes: ["own", "those to run them on: deno,bun,node; own is the one that runs this"],
     connections: ["auto", "connections that send; several numbers make several measurements"],
     idle: ["auto", "silent connections beside them"],
     work: ["auto", "milliseconds of CPU per message"],
     size: [64, "bytes in a message", 1, 1 << 20],
     inflight: ["auto", "messages on their way per connection; 1 is ping-pong"],
-    seconds: ["1", "duration of a measurement"],
-    rounds: [5, "turns that each server gets; fewer than 5 give no verdict", 1],
+    rate: ["auto", "messages a second when latency is measured; auto = half of what the reference reached"],
+    seconds: ["0.25", "duration of a slice"],
+    slices: [4, "slices that each server gets in a start", 1],
+    starts: [3, "how often each server is started", 1],
     json: [false, "print the results as JSON"],
   },
   "[EXPERIMENT ...]",
@@ -223,7 +234,7 @@ function choose(kind: string, known: string[], asked: string[]): string[] {
   for (const name of asked) {
     if (!known.includes(name)) usageError(`unknown ${kind} "${name}"; known are ${known.join(", ")}`);
   }
-  return [...new Set(asked)];
+  return asked;
 }
 
 /** By what they set: the options that are numbers, and the range of each. */
@@ -264,7 +275,8 @@ function combine(name: string): Setting[] {
 const asked = choose("experiment", Object.keys(plans), options.operands.length ? options.operands : ["models"]);
 const chosenModels = options.models === "auto" ? null : choose("model", Object.keys(models), options.models.split(","));
 const milliseconds = Math.round(Number(options.seconds) * 1000);
-if (!(milliseconds >= 100)) usageError(`--seconds ${options.seconds}: not a number from 0.1`);
+if (!(milliseconds >= 50)) usageError(`--seconds ${options.seconds}: not a number from 0.05`);
+if (!/^(auto|[1-9]\d*)$/.test(options.rate)) usageError(`--rate ${options.rate}: not a whole number from 1`);
 const settingsOf = Object.fromEntries(asked.map((name) => [name, combine(name)]));
 for (const name of asked) {
   const other = plans[name].fixed && chosenModels?.find((model) => !plans[name].models.includes(model));
@@ -275,11 +287,11 @@ for (const name of asked) {
 const found: Record<string, Found> = {
   [runtime]: { program: process.execPath, version: process.versions[runtime]! },
 };
-const chosenRuntimes = choose(
-  "runtime",
-  ["deno", "bun", "node"],
-  options.runtimes === "own" ? [runtime] : options.runtimes.split(","),
-).filter((name) => {
+const chosenRuntimes = [
+  ...new Set(
+    choose("runtime", ["deno", "bun", "node"], options.runtimes === "own" ? [runtime] : options.runtimes.split(",")),
+  ),
+].filter((name) => {
   if (name === runtime) return true;
   const answer = findRuntime(name);
   if (typeof answer === "string") return say(`${answer}: ${name} is left out`);
@@ -306,6 +318,16 @@ interface Contender {
   patience?: number;
   /** The runtime of the load generator, if not this one; or a program that takes its place. */
   driver?: { on?: string; program?: string };
+}
+
+/** These models beside what each is compared with. */
+function rivals(names: string[], references: Contender[]): Contender[] {
+  return references.flatMap((reference) => {
+    const group = title(reference), own = rivalsOf[group] ?? rivalsOf[reference.model];
+    const others = contenders(names.filter((name) => own.includes(name)))
+      .filter(({ on }) => on === reference.on || !(reference.model in models && reference.on in found));
+    return others.length > 0 ? [reference, ...others].map((one) => ({ ...one, group })) : [];
+  });
 }
 
 /** These models, on each of the runtimes that were asked for. */
@@ -349,8 +371,8 @@ function build(compiler: string, source: string, ...flags: string[]): string | n
   return status === 0 ? program : null;
 }
 
-/** The peers whose tools are there, by name; what is missing is said. */
-function findPeers(): Record<string, Contender> {
+/** The peers whose tools are there; what is missing is said. */
+function findPeers(): Contender[] {
   const python = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
   if (!python) say("python3 is not on the PATH: Python is left out");
   const list: [model: string, on: string, program?: string | null, ...rest: string[]][] = [
@@ -359,13 +381,11 @@ function findPeers(): Record<string, Contender> {
     ["threads", "Python", python, join(peersFolder, "threads.py")],
     ["pool", "Python", python, join(peersFolder, "pool.py")],
   ];
-  const found = list.filter(([, , program]) => program).map(([model, on, program, ...rest]): Contender => {
-    const command = (
-      { connections, idle }: Setting,
-    ) => [program!, ...rest, ...model === "pool" ? [`${connections + idle}`] : []];
-    return { model, on, command };
-  });
-  return Object.fromEntries(found.map((peer) => [title(peer), peer]));
+  return list.filter(([, , program]) => program).map(([model, on, program, ...rest]) => ({
+    model,
+    on,
+    command: ({ connections }) => [program!, ...rest, ...model === "pool" ? [`${connections}`] : []],
+  }));
 }
 
 /** The server in C, under a client in C, and under load.ts on each runtime. */
@@ -379,176 +399,263 @@ function findGenerators(): Contender[] {
   ];
 }
 
-// ---------------------------------------------------------------- a run
+// ---------------------------------------------------------------- a server and its load
 
 let stopped = false;
 
-/** A program, everything that it has written so far, and its exit code. */
+/** A program, what it has written and nobody has read, and its exit code. */
 interface Running {
   child: ChildProcessWithoutNullStreams;
   out: string;
   err: string;
-  ended: Promise<number | null>;
   code?: number | null;
+  ended: Promise<void>;
+  /** Called when there is more of any of these. */
+  changed: () => void;
 }
 
 /** Starts a program, and keeps what it writes. */
-function start(command: string[]): Running {
-  const child = startChild(command);
-  const ended = new Promise<number | null>((resolve) => {
-    child.once("error", (error) => (running.err += error.message, resolve(running.code = 1)));
-    child.once("close", (code) => resolve(running.code = code));
+function start(command: string[], reads = false): Running {
+  const child = startChild(command, reads);
+  const ended = new Promise<void>((resolve) => {
+    const end = (code: number | null) => (running.code = code, running.changed(), resolve());
+    child.once("error", (error) => (running.err += error.message, end(1)));
+    child.once("close", end);
   });
-  const running: Running = { child, out: "", err: "", ended };
-  child.stdout.on("data", (data) => running.out += data);
+  const running: Running = { child, out: "", err: "", ended, changed: () => {} };
+  child.stdout.on("data", (data) => (running.out += data, running.changed()));
   child.stderr.on("data", (data) => running.err += data);
   return running;
 }
 
-/** What a load generator prints. */
-async function resultOf(command: string[]) {
-  const generator = start(command);
-  if (await generator.ended !== 0) throw new Error(reason(generator) || "the load generator was stopped");
-  return JSON.parse(generator.out);
-}
-
-/**
- * One run: a server, and the load for it. If that is applied several times the last one counts, but for the memory:
- * what the first connections took is used again by the next ones.
- */
-async function runOnce({ plan: { latency, times = 1, load: more }, contender, setting }: Outcome): Promise<Run> {
-  const server = start(contender.command(setting) as string[]), { child } = server;
-  try {
-    let port: string | undefined;
-    for (const since = performance.now(); !port; await pause(5)) {
-      port = server.out.match(/^listening on .*:(\d+)$/m)?.[1];
-      if (server.code !== undefined) throw new Error(reason(server) || `ended with ${server.code}`);
-      if (performance.now() - since > 20_000) throw new Error("not ready after 20 s");
+/** The next line that a program writes. Throws what it says instead if it ends. */
+async function lineOf(running: Running): Promise<string> {
+  for (;; await new Promise<void>((resolve) => running.changed = resolve)) {
+    const [line, rest] = running.out.split(/\n(.*)/s);
+    if (rest !== undefined) return running.out = rest, line;
+    if (running.code !== undefined) {
+      throw new Error(
+        lastWords(running.err || running.out).replace(/^the run failed: /, "") || `ended with ${running.code}`,
+      );
     }
-    const { connections, together, idle, slow, inflight, holdUs: hold } = setting,
-      { size } = options,
-      { patience = 5000, driver } = contender;
-    if (driver?.program) return await runClient(driver.program, setting, port, child.pid!);
-    const load = {
-      ...more?.(setting),
-      connections,
-      together: together ? connections : 0,
-      idle,
-      slow,
-      size,
-      inflight,
-      hold,
-      milliseconds,
-      patience,
-      pace: latency ? 50 : 0,
-    };
-    const runs: Run[] = [];
-    const on = driver?.on ?? runtime, given = Object.entries({ ...load, port, pid: child.pid! });
-    const command = [...onRuntime(on, "tools/load.ts"), ...given.flatMap(([name, value]) => [`--${name}`, `${value}`])];
-    while (runs.length < times) runs.push(await resultOf(command));
-    const [first] = runs, last = runs[times - 1];
-    if (first.server && last.server) last.server.connectionMB = first.server.connectionMB;
-    return last;
-  } finally {
-    signalChild(child, "SIGTERM");
-    await Promise.race([server.ended, pause(2000)]);
-    signalChild(child, "SIGKILL");
-    await server.ended;
   }
 }
 
-/** Runs tests/peers/client.c instead, which knows only what two generators can be compared by. */
-async function runClient(program: string, setting: Setting, port: string, pid: number): Promise<Run> {
-  const { connections, inflight } = setting;
-  const given = [connections, options.size, inflight, milliseconds, pid];
-  const { rate, generator, user, system } = await resultOf([program, port, ...given.map(String)]);
-  return {
-    ...{ served: connections, messagesPerSecond: rate, firstReplyUs: null, latencyUs: null, sockets: "uring" },
-    ...{ generatorCores: generator, otherCores: null },
-    server: {
-      ...{ cores: user + system, threadsWaiting: null, peakMB: null, connectionMB: null, threads: 1 },
-      ...{ userUsPerMessage: user / rate * 1e6, systemUsPerMessage: system / rate * 1e6 },
-    },
-  };
-}
-
-/** What went wrong, as the program has said it. */
-function reason({ err, out }: Running): string {
-  return lastWords(err || out).replace(/^the run failed: /, "");
-}
-
-// ---------------------------------------------------------------- taking turns
-
-/** A contender under a setting, and what its runs have shown. */
+/** A contender under a setting, and what its slices have shown. */
 interface Outcome {
   plan: Plan;
   contender: Contender;
   setting: Setting;
   runs: Run[];
+  /** Those on a timetable, where the others are not. */
+  paced: Run[];
+  /** Each of some slices with the adjacent one of the reference. */
+  pairs: [Run, Run][];
   failure?: string;
 }
 
-/** All servers of an experiment under all of its settings. */
-function prepare(name: string): Outcome[] {
-  const plan = plans[name], names = chosenModels ?? plan.models;
+/** A server that runs, with its load generator. */
+class Player {
+  readonly outcome: Outcome;
+  readonly #server: Running;
+  #generator: Running | undefined;
+  #pids: number[] = [];
+  #connectionMB = 0;
+
+  constructor(outcome: Outcome) {
+    this.outcome = outcome;
+    this.#server = start(outcome.contender.command(outcome.setting) as string[]);
+  }
+
+  /** Waits until the server listens, opens the connections, and warms both up. */
+  async prepare(): Promise<void> {
+    const { plan, setting: { together, holdUs: hold, ...setting }, contender: { driver, patience = 5000 } } =
+      this.outcome;
+    const late = setTimeout(() => {
+      this.#server.err = "not ready after 20 s";
+      signalChild(this.#server.child, "SIGKILL");
+    }, 20_000);
+    let port: string | undefined;
+    while (!port) port = /^listening on .*:(\d+)$/.exec(await lineOf(this.#server))?.[1];
+    clearTimeout(late);
+    const before = usage([this.#server.child.pid!]),
+      { connections, idle, slow, inflight } = setting,
+      { size } = options;
+    const load = { connections, idle, slow, size, inflight, hold, patience, port, together: together && connections };
+    const named = Object.entries({ ...load, ...plan.load }).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+    this.#generator = start(
+      driver?.program
+        ? [driver.program, port, ...[connections, size, inflight].map(String)]
+        : [...onRuntime(driver?.on ?? runtime, "tools/load.ts"), "--orders", ...named],
+      true,
+    );
+    await lineOf(this.#generator);
+    this.#pids = family(this.#server.child.pid!);
+    const after = usage(this.#pids);
+    if (before && after) this.#connectionMB = (after.memory - before.memory) / (connections + idle + slow);
+    signalChild(this.#server.child, "SIGSTOP");
+  }
+
+  /** One slice. */
+  async play(milliseconds: number, rate = 0): Promise<Run> {
+    const { child } = this.#server, { fresh } = this.outcome.plan, before = usage(this.#pids), all = usedByAll();
+    signalChild(child, "SIGCONT");
+    if (fresh) await this.#order("0"), await this.#rest();
+    const slice: Slice = JSON.parse(await this.#order(`${milliseconds} ${rate}`));
+    signalChild(child, "SIGSTOP");
+    if (fresh) this.#pids = family(child.pid!);
+    const after = usage(this.#pids), allAfter = usedByAll(), { seconds, messages, generatorCores } = slice;
+    if (!before || !after) return { ...slice, server: null, otherCores: null };
+    const cpu = after.cpu - before.cpu;
+    return {
+      ...slice,
+      otherCores: all === null ? null : Math.max(0, (allAfter! - all - cpu) / seconds - generatorCores),
+      server: {
+        cores: cpu / seconds,
+        // Threads that have ended no longer count.
+        threadsWaiting: Math.max(0, after.waited - before.waited) / seconds,
+        cpuUsPerMessage: messages > 0 ? cpu / messages * 1e6 : NaN,
+        peakMB: after.peak,
+        connectionMB: this.#connectionMB,
+        threads: after.threads,
+      },
+    };
+  }
+
+  #order(text: string): Promise<string> {
+    this.#generator!.child.stdin.write(`${text}\n`);
+    return lineOf(this.#generator!);
+  }
+
+  /** Waits until the server has done what there is to do when clients leave, or for a second. */
+  async #rest(): Promise<void> {
+    for (let i = 0, cpu = -1; i < 20; i++, await pause(50)) {
+      const now = usage(family(this.#server.child.pid!))?.cpu ?? 0;
+      if (now === cpu) return;
+      cpu = now;
+    }
+  }
+
+  async stop(): Promise<void> {
+    const { child, ended } = this.#server;
+    this.#generator?.child.stdin.end();
+    for (const signal of ["SIGCONT", "SIGTERM"] as const) signalChild(child, signal);
+    await Promise.race([ended, pause(2000)]);
+    for (const one of [this.#server, this.#generator]) if (one) signalChild(one.child, "SIGKILL");
+    await Promise.all([ended, this.#generator?.ended]);
+  }
+}
+
+// ---------------------------------------------------------------- taking turns
+
+/** All servers of an experiment under all of its settings, in groups: what is first in one is its reference. */
+function prepare(name: string): Outcome[][] {
+  const plan = plans[name], names = chosenModels ?? plan.models, { against } = plan;
   const all = plan.contenders?.(names) ?? contenders(names);
-  return settingsOf[name].flatMap((setting) =>
-    all.map((contender) => {
-      const command = contender.command(setting);
-      return { plan, contender, setting, runs: [], failure: typeof command === "string" ? command : undefined };
+  const outcomes = settingsOf[name].flatMap((setting) =>
+    all.map((contender): Outcome => {
+      const command = contender.command(setting), failure = typeof command === "string" ? command : undefined;
+      return { plan, contender, setting, runs: [], paced: [], pairs: [], failure };
     })
   );
+  const groups = Map.groupBy(
+    outcomes,
+    ({ contender, setting }) =>
+      against === "first"
+        ? `${contender.group ?? contender.on} ${settingText(setting)}`
+        : `${title(contender)} ${settingText({ ...setting, [against]: 0 })}`,
+  );
+  return [...groups.values()];
 }
 
-/** Seconds that a run takes, before there is one to go by. */
-function estimate({ plan: { times = 1, latency, load: more }, setting }: Outcome): number {
-  const load = Math.max(0.4, milliseconds / 2000) + milliseconds / 1000 * (more ? 26 : latency ? 2 : 1);
-  return 0.5 + times * (0.4 + load) + (setting.connections + setting.idle) / 5000 + setting.slow;
+/** Seconds that a start of a group takes, before there is one to go by. */
+function estimate(group: Outcome[]): number {
+  return group.filter(({ failure }) => !failure).reduce((sum, { plan, setting }) => {
+    const { connections, idle, slow } = setting, opening = (connections + idle) / 5000 + slow;
+    const slice = plan.fresh ? connections / 10 : milliseconds / 1000 + 0.05;
+    return sum + 1.2 + opening + options.slices * 1.5 * slice + (plan.latency ? 4 * slice : 0);
+  }, 0);
 }
 
-const total = (outcomes: Outcome[]) => outcomes.reduce((sum, one) => sum + (one.failure ? 0 : estimate(one)), 0);
+const total = (groups: Outcome[][]) => groups.reduce((sum, group) => sum + estimate(group), 0);
 
 /** Seconds as one says them. */
 function about(seconds: number): string {
   return seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
 }
 
-/** How long the runs so far took, by the clock and by the estimate. */
+/** How long the groups so far took, by the clock and by the estimate. */
 const spent = { seconds: 0, estimated: 0 };
 
-/** Runs all in turn, as often as `--rounds` says. Those that fail are left out from then on. `then` has to come yet. */
-async function takeTurns(name: string, outcomes: Outcome[], then: Outcome[][]): Promise<void> {
-  const later = then.reduce((sum, next) => sum + total(next), 0) * options.rounds;
-  for (let round = 0; round < options.rounds; round++) {
-    for (const [i, outcome] of outcomes.entries()) {
+/** Starts all groups one after the other, as often as `--starts` says. `then` has to come yet. */
+async function measure(name: string, groups: Outcome[][], then: Outcome[][]): Promise<void> {
+  for (let nth = 0; nth < options.starts; nth++) {
+    for (const [i, group] of groups.entries()) {
       if (stopped) return;
-      if (outcome.failure) continue;
-      const rest = total(outcomes.slice(i)) + total(outcomes) * (options.rounds - round - 1) + later;
+      const rest = total(groups.slice(i)) + total(groups) * (options.starts - nth - 1) + total(then) * options.starts;
       const left = about(rest * (spent.estimated > 0 ? spent.seconds / spent.estimated : 1));
-      const what = `${title(outcome.contender)}, ${settingText(outcome.setting)}`, since = performance.now();
-      progress(`${name}: round ${round + 1} of ${options.rounds}, about ${left} left`, what, i === 0);
-      try {
-        outcome.runs.push(await runOnce(outcome));
-        spent.seconds += (performance.now() - since) / 1000;
-        spent.estimated += estimate(outcome);
-      } catch (error) {
-        // Ctrl-C goes to all processes of a terminal, and the others may be faster to react.
-        await pause(100);
-        if (stopped) return;
-        outcome.failure = explain(error);
-        say(`${what}: left out: ${outcome.failure}`);
-      }
+      progress(`${name}: start ${nth + 1} of ${options.starts}, about ${left} left`, describeGroup(group), i === 0);
+      const since = performance.now(), estimated = estimate(group);
+      await playGroup(group);
+      if (estimated > 0) spent.seconds += (performance.now() - since) / 1000, spent.estimated += estimated;
     }
   }
 }
 
-// ---------------------------------------------------------------- figures
-
-function spread(values: number[]): Spread {
-  const sorted = values.toSorted((a, b) => a - b), middle = sorted.length / 2;
-  const median = (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2;
-  return { median, low: sorted[0], high: sorted[sorted.length - 1], count: sorted.length };
+function describeGroup([{ contender, setting }]: Outcome[]): string {
+  return `${contender.group ?? contender.on}, ${settingText(setting)}`;
 }
+
+/** What an action of a server returns; if it fails, the server is left out from then on. */
+async function attempt<T>(outcome: Outcome, action: () => Promise<T>): Promise<T | undefined> {
+  if (stopped || outcome.failure) return;
+  try {
+    return await action();
+  } catch (error) {
+    // Ctrl-C goes to all processes of a terminal, and the others may be faster to react.
+    await pause(100);
+    if (stopped) return;
+    outcome.failure = explain(error);
+    say(`${title(outcome.contender)}, ${settingText(outcome.setting)}: left out: ${outcome.failure}`);
+  }
+}
+
+/** Has all servers of a group run at once, and alternates between them. */
+async function playGroup(group: Outcome[]): Promise<void> {
+  const players = group.filter(({ failure }) => !failure).map((outcome) => new Player(outcome));
+  const [reference, ...others] = players, { plan } = group[0];
+  const rate = options.rate === "auto" ? plan.rate ?? 0 : Number(options.rate);
+  const play = async (player: Player) => {
+    const run = await attempt(player.outcome, () => player.play(plan.fresh ? 1 : milliseconds, plan.rate && rate));
+    if (run) player.outcome.runs.push(run);
+    return run;
+  };
+  try {
+    for (const player of players) await attempt(player.outcome, () => player.prepare());
+    for (let round = 0; round < options.slices; round++) {
+      if (others.length === 0 && reference) await play(reference);
+      let last: Run | undefined;
+      for (const [i, player] of others.entries()) {
+        // Of the reference and two others, one comes before it and one after it; in the next round the other way round.
+        const before = (i + round) % 2 === 1;
+        if (!before) last ??= await play(reference);
+        const run = await play(player);
+        if (before) last = await play(reference);
+        if (run && last && reference.outcome === group[0]) player.outcome.pairs.push([run, last]);
+      }
+    }
+    const reached = reference?.outcome.runs.slice(-options.slices).map((run) => run.messagesPerSecond) ?? [];
+    const half = Number((spread(reached).median / 2).toPrecision(2));
+    for (const player of plan.latency ? players : []) {
+      const run = await attempt(player.outcome, () => player.play(4 * milliseconds, rate || Math.ceil(half)));
+      if (run) player.outcome.paced.push(run);
+    }
+  } finally {
+    await Promise.all(players.map((player) => player.stop()));
+  }
+}
+
+// ---------------------------------------------------------------- figures
 
 /** The median of each figure in some results; `null` if it was not measured in all of them. */
 function medians<T>(values: T[]): T {
@@ -560,66 +667,30 @@ function medians<T>(values: T[]): T {
   return Object.fromEntries(keys.map((key) => [key, medians(values.map((value) => value?.[key]))])) as T;
 }
 
-function toRow({ contender: { model, on }, setting, failure, runs }: Outcome): Row {
+function toRow({ contender: { model, on }, setting, failure, runs, paced }: Outcome): Row {
   const figures = runs.length > 0 ? medians(runs) : null;
   if (figures) figures.served = Math.min(...runs.map(({ served }) => served));
+  if (figures && paced.length > 0) figures.latencyUs = medians(paced.map(({ latencyUs }) => latencyUs));
   const messagesPerSecond = figures && spread(runs.map((run) => run.messagesPerSecond));
   return { model, on, setting, failure, runs: runs.length, messagesPerSecond, figures };
 }
 
-const usualMeasures: Measured[] = ["messagesPerSecond", "cpuUsPerMessage"];
-
-/** What ratios are made of, and what is said of one above 1, and below. */
-const measures: Record<Measured, { of: (run: Run) => number; more: string; less: string }> = {
-  messagesPerSecond: { of: (run) => run.messagesPerSecond, more: "faster", less: "slower" },
-  cpuUsPerMessage: {
-    of: (run) => cpuPerMessage(run) ?? NaN,
-    more: "more CPU",
-    less: "less CPU",
-  },
-  p99Us: { of: (run) => run.latencyUs?.p99 ?? NaN, more: "later", less: "sooner" },
-  firstReplyUs: { of: (run) => run.firstReplyUs ?? NaN, more: "later", less: "sooner" },
-};
-
-/** The pairs that are compared. */
-function pairUp(outcomes: Outcome[], against: Plan["against"]): [Outcome, Outcome][] {
-  const usable = ({ runs, setting, failure }: Outcome) =>
-    runs.length > 0 && !failure && runs.every(({ served }) => served === setting.connections);
-  const rate = ({ runs }: Outcome) => spread(runs.map((run) => run.messagesPerSecond)).median;
-  const groups = Map.groupBy(
-    outcomes,
-    ({ contender, setting }) =>
-      against === "first" || against === "next"
-        ? `${contender.group ?? contender.on} ${settingText(setting)}`
-        : `${title(contender)} ${settingText({ ...setting, [against]: 0 })}`,
+/** What an experiment has shown so far. */
+function conclude(name: string, groups: Outcome[][]): Experiment {
+  const { against, by = ["messagesPerSecond", "cpuUsPerMessage"] } = plans[name];
+  const rows = groups.flat().filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
+  const measured = rows.filter(({ figures, failure }) => figures && !failure);
+  const compared = groups.flatMap(([reference, ...others]) =>
+    others.filter(({ pairs, failure }) => pairs.length > 0 && !failure && !reference.failure)
+      .map((other) => [other, reference])
   );
-  return [...groups.values()].flatMap((group): [Outcome, Outcome][] => {
-    if (against !== "next") return group.slice(1).map((one) => [one, group[0]]);
-    const ranked = group.filter(usable).sort((a, b) => rate(b) - rate(a));
-    return ranked.slice(1).map((slower, i) => [ranked[i], slower]);
-  }).filter((pair) => pair.every(usable));
-}
-
-/** The ratios of two, turn by turn. */
-function compare([one, other]: [Outcome, Outcome]): Comparison {
-  const { against, by = usualMeasures } = one.plan, it = other.setting[against as keyof Setting];
-  const { contender: { model, on }, setting } = one, pairs = Math.min(one.runs.length, other.runs.length);
-  const found = by.flatMap((name) => {
-    const { of, more, less } = measures[name];
-    const all = one.runs.slice(0, pairs).map((run, i) => of(run) / of(other.runs[i]));
-    // Some of them may not have been measured.
-    if (!all.every((ratio) => ratio > 0 && ratio < Infinity)) return [];
-    const ratio = spread(all);
-    return [{ name, ratio, word: ratio.low > 1 ? more : ratio.high < 1 ? less : "" }];
+  const comparisons = compared.map(([other, reference]) => {
+    const { contender: { model, on }, setting, pairs } = other, value = reference.setting[against as keyof Setting];
+    const name = value === undefined ? title(reference.contender) : `${value} ${units[against as keyof Setting]}`;
+    const doubtful = [other, reference].some((one) => doubts([toRow(one)], availableParallelism()).length > 0);
+    return { model, on, setting, against: name, ...compare(pairs, by, compared.length * by.length, doubtful) };
   });
-  const doubtful = [one, other].some(({ runs, setting }) => doubts(medians(runs), setting).length > 0);
-  const words = found.map(({ word }) => word).filter(Boolean).join(", ") || "tie";
-  return {
-    ...{ model, on, setting },
-    against: it === undefined ? title(other.contender) : `${it} ${units[against as keyof Setting]}`,
-    ratios: Object.fromEntries(found.map(({ name, ratio }) => [name, ratio])),
-    verdict: pairs < 5 ? "too few turns" : `${words}${doubtful ? " (?)" : ""}`,
-  };
+  return { name, rows, comparisons, doubts: doubts(measured, availableParallelism()) };
 }
 
 // ---------------------------------------------------------------- telling
@@ -660,8 +731,9 @@ function describe(): Omit<Results, "experiments"> {
     versions: Object.fromEntries(chosenRuntimes.map((name) => [name, `${name} ${found[name].version}`])),
     generator: runtime,
     messageBytes: options.size,
-    seconds: milliseconds / 1000,
-    rounds: options.rounds,
+    method:
+      `${options.starts} starts, ${options.slices} slices of ${milliseconds / 1000} s in each; in brackets the 95 % ` +
+      "interval of the median, of ratios for all of an experiment together",
   };
 }
 
@@ -680,20 +752,19 @@ if (chosenRuntimes.length === 0) fail("nothing to measure", "none of the runtime
 const context = describe(), results: Experiment[] = [];
 say(`${context.machine}\n${Object.values(context.versions).join(", ")}; ${context.date}`);
 const prepared = asked.map(prepare);
-for (const [i, outcomes] of prepared.entries()) {
-  const runs = outcomes.filter(({ failure }) => !failure).length * options.rounds;
-  const time = `${runs} runs, about ${about(total(outcomes) * options.rounds)}`;
-  say(`${asked[i]}: ${runs > 0 ? time : "nothing can be measured"}`);
+for (const [i, groups] of prepared.entries()) {
+  const servers = groups.flat().filter(({ failure }) => !failure).length;
+  const time = `${servers} servers, about ${about(total(groups) * options.starts)}`;
+  say(`${asked[i]}: ${servers > 0 ? time : "nothing can be measured"}`);
 }
 for (const [i, name] of asked.entries()) {
   if (stopped) break;
-  await takeTurns(name, prepared[i], prepared.slice(i + 1));
-  const rows = prepared[i].filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
-  results.push({ name, rows, comparisons: pairUp(prepared[i], plans[name].against).map(compare) });
+  await measure(name, prepared[i], prepared.slice(i + 1).flat());
+  results.push(conclude(name, prepared[i]));
   if (process.stderr.isTTY) tell("\r\x1b[K");
   if (options.json) continue;
-  const { about, latency, columns } = plans[name];
-  await printAll(report(results[i], `${about}; ${spanOf(settingsOf[name])}`, latency, columns));
+  const { about, columns } = plans[name];
+  await printAll(report(results[i], `${about}; ${spanOf(settingsOf[name])}`, columns));
 }
 if (options.json) {
   const round = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;

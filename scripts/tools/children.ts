@@ -14,10 +14,12 @@ if (process.platform !== "win32") process.on("SIGCHLD", () => {});
 /**
  * Starts a program with as many descriptors as it may have, which ends with this process however that ends: a shell
  * beside it waits for the end of a pipe that is never written to. That shell passes the arguments on as they are.
+ * A program that `reads` has its standard input, and sees itself when that ends.
  */
-export function startChild(command: string[]): ChildProcessWithoutNullStreams {
-  const script = `ulimit -n "$(ulimit -H -n)" 2>/dev/null; exec 3<&0 </dev/null
-    ( (trap "" HUP INT QUIT TERM; read -r _ <&3; kill -KILL $$) & ) >/dev/null 2>&1; exec "$@" 3<&-`;
+export function startChild(command: string[], reads = false): ChildProcessWithoutNullStreams {
+  const watch = `exec 3<&0 </dev/null
+    ( (trap "" HUP INT QUIT TERM; read -r _ <&3; kill -KILL $$) & ) >/dev/null 2>&1; `;
+  const script = `ulimit -n "$(ulimit -H -n)" 2>/dev/null; ${reads ? "" : watch}exec "$@" 3<&-`;
   const [program, ...rest] = process.platform === "win32" ? command : ["/bin/sh", "-c", script, "sh", ...command];
   const child = spawn(program, rest, { stdio: "pipe" });
   children.add(child);

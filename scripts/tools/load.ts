@@ -6,32 +6,33 @@
  *
  * - It is a process of its own, and has to be cheaper than the server, which is to be the bottleneck. So on Linux it
  *   makes its system calls itself, and by io_uring few of them: one or two for all that has to be sent and received in
- *   a round. (Where that is forbidden it is epoll, edge-triggered, which costs as much as the fastest server.) The CPU
- *   time of both is in the result, so that one can see who was the limit.
+ *   a round. (Where that is forbidden it is epoll, edge-triggered, which costs as much as the fastest server.) Its CPU
+ *   time is in the result, so that one can see who was the limit.
  * - A round that finds one reply costs nearly as much as one that finds ten, and wakes this process as often as there
  *   are messages. So it waits for several replies where they come fast: never for more than a quarter of the
  *   connections, so that the server has the others to serve, and never for longer than 0.1 ms. A loop that serves many
  *   clients at once gains from that; with `--hold 0` each reply is answered at once.
  * - Each connection sends random bytes from a place of its own in a long table, so a byte that is lost, changed or out
  *   of order is noticed. It ends the run: a wrong echo has no speed.
- * - How fast and how late are two questions, asked one after the other. First every reply is answered with the next
- *   message, which finds the rate. Then messages are sent on a timetable, at a share of that rate, whether or not
- *   there were replies; and latency counts from the timetable. Otherwise a server that stalls for a second would
- *   keep the client from sending, and delay one message instead of the thousands that should have been on their way
- *   (this is called coordinated omission).
+ * - How fast and how late are two questions. By default every reply is answered with the next message, which finds the
+ *   rate. With `--rate` messages are sent on a timetable, whether or not there were replies; and latency counts from the
+ *   timetable. Otherwise a server that stalls for a second would keep the client from sending, and delay one message
+ *   instead of the thousands that should have been on their way (this is called coordinated omission). How late this
+ *   process was itself is in the result, too.
+ * - It measures in slices, so that several of it can take turns: with `--orders` it is told when on standard input.
  *
- * The result is a line of JSON: see `Run` in results.ts.
+ * The result is a line of JSON for each slice: see `Slice` in results.ts.
  *
  *   deno run -A scripts/tools/load.ts --connections 100      or: bun …, node …
  *   while one of the servers is running with --quiet --messages 0
  */
 
 import { Buffer } from "node:buffer";
-import { readdirSync, readFileSync } from "node:fs";
+import { readSync } from "node:fs";
 import { explain, fail, parseOptions, process, usageError } from "../shim/program.ts";
 import { load } from "../shim/ffi.ts";
 import { explainRefusal, Ring } from "../shim/ring.ts";
-import type { Run } from "./results.ts";
+import type { Slice } from "./results.ts";
 import { connect } from "../shim/shim.ts";
 import * as sys from "../shim/sys.ts";
 
@@ -48,17 +49,14 @@ const options = parseOptions(
     size: [64, "bytes in a message", 1, 1 << 20],
     inflight: [1, "messages on their way per connection", 1, 1000],
     hold: [100, "microseconds that a reply may wait for others, to be answered together with them", 0, 1000],
-    milliseconds: [1000, "duration of each part of the measurement", 1],
-    pace: [50, "rate when latency is measured, in percent of the highest; 0 = don't measure it", 0, 100],
+    milliseconds: [1000, "duration of the measurement", 1],
+    rate: [0, "messages a second, on a timetable, to measure latency; 0 = as many as there are replies"],
     light: [0, "percent of messages that begin with light: they need no --work; latency is theirs", 0, 100],
-    trickle: [0, "messages a second of the silent connections in the second part, instead of --pace", 0, 1_000_000],
     patience: [5000, "milliseconds without any reply until a client counts as not served"],
-    pid: [0, "process of the server, to report its CPU time, memory and threads (Linux)"],
+    orders: [false, "measure once for each line on standard input, MILLISECONDS RATE; 0 closes the connections"],
     sockets: ["auto", "uring, epoll or runtime: what they are made with; auto is the first that works"],
   },
 );
-
-if (options.trickle > 0 && options.idle === 0) usageError("--trickle: there are no --idle connections to send it");
 
 // ---------------------------------------------------------------- what is sent
 
@@ -128,6 +126,7 @@ interface Link {
   matches(position: number, length: number): boolean;
   /** Whether there can be more right after a `recv`. */
   more: boolean;
+  close(): void;
 }
 
 /** A way to open sockets and to wait for them. */
@@ -143,6 +142,8 @@ interface Sockets {
   wait(milliseconds: number, together?: number): Promise<Link[]> | Link[];
 }
 
+/** Milliseconds before anything counts. */
+const WARM = 400;
 const MSG_DONTWAIT = 0x40, HOLD = options.hold / 1000;
 
 /** What the sockets that are made by system calls have in common. */
@@ -201,6 +202,7 @@ async function epollSockets(): Promise<Sockets> {
           return length === -sys.EAGAIN ? -1 : sys.must(length);
         },
         matches: (position, length) => matches(buffer, 0, table, position, length),
+        close: () => void sys.close(fd),
       };
     },
     watch(link) {
@@ -234,6 +236,7 @@ async function uringSockets(): Promise<Sockets> {
     /** What has come: a number of bytes, a negative error number, or that there is nothing. */
     arrived: number | null = null;
     watched = false;
+    closed = false;
     /** A send that isn't done yet, and whether there was to be another: it might overtake the first. */
     sending = false;
     refused = false;
@@ -275,6 +278,13 @@ async function uringSockets(): Promise<Sockets> {
     matches(position: number, length: number): boolean {
       return matches(this.#block, this.#at, table, position, length);
     }
+
+    /** The receive that was asked for ends by it. */
+    close(): void {
+      this.closed = true;
+      sys.shutdown(this.fd, sys.SHUT_RDWR);
+      sys.close(this.fd);
+    }
   }
 
   /** Hands over all requests, waits for so many results, and lists the sockets that are ready by then. */
@@ -282,6 +292,7 @@ async function uringSockets(): Promise<Sockets> {
     sys.must(ring.enter(milliseconds, least));
     while (ring.next()) {
       const { data, result } = ring, link = links[data >> 1];
+      if (link.closed) continue;
       if ((data & 1) === 0) link.arrived = result;
       else {
         link.sending = false;
@@ -353,6 +364,7 @@ function portableSockets(): Sockets {
           return data.length;
         },
         matches: (position, length) => matches({ bytes: current }, 0, { bytes: table }, position, length),
+        close: () => connection.close(),
       };
       asked.set(link, () => {
         watched = true;
@@ -447,8 +459,8 @@ after ${client.received} correct ones`);
   return Math.floor(client.received / size) - before;
 }
 
-/** Connections that are open, of all kinds. */
-let opened = 0;
+/** How many connections have been opened, of all kinds. */
+let attempts = 0;
 
 /**
  * Opens connections, `together` at a time, and has each exchange one message, so that it is known to be served.
@@ -494,11 +506,11 @@ async function openClients(count: number, together: number): Promise<{ clients: 
 
 async function openClient(index: number): Promise<Client> {
   const client = { index, start: index * 17 % messagesInTable * size, due: 0, sent: 0, received: 0 } as Client;
-  opened++;
+  attempts++;
   try {
     client.link = await sockets.open(client);
   } catch (error) {
-    throw new Error(`connection ${opened} can't be opened: ${explain(error)}`);
+    throw new Error(`connection ${attempts} can't be opened: ${explain(error)}`);
   }
   return client;
 }
@@ -548,14 +560,15 @@ async function race(clients: Client[], milliseconds: number): Promise<number> {
 
 /**
  * Sends messages on a timetable, `perSecond` of them, to the clients in turn; each sends as many at once as it has in
- * flight otherwise. Returns the latency of each message in microseconds, in no order; if there are light ones, theirs.
+ * flight otherwise. Returns the latency of the messages, of the light ones if there are such; `null` if there was no
+ * time for any, or the replies took a quarter longer than the timetable: that is a queue, which only grows.
  */
-async function pace(clients: Client[], perSecond: number, milliseconds: number): Promise<Float64Array> {
+async function pace(clients: Client[], perSecond: number, milliseconds: number): Promise<Slice["latencyUs"]> {
   const { inflight } = options, interval = 1000 / perSecond * inflight, turns = Math.ceil(milliseconds / interval);
   const total = turns * inflight, start = performance.now();
   const first = new Map(clients.map((client) => [client, Math.floor(client.received / size)]));
   const order = new Map(clients.map((client, i) => [client, i]));
-  const latencies = new Float64Array(total);
+  const latencies = new Float64Array(total), lags = new Float64Array(turns);
   let turn = 0, replies = 0, noted = 0;
 
   /** Notes the replies to the latest messages of a client. When they were to be sent follows from their number. */
@@ -574,6 +587,7 @@ async function pace(clients: Client[], perSecond: number, milliseconds: number):
     const now = performance.now();
     for (; turn < turns && turn * interval <= now - start; turn++) {
       const client = clients[turn % clients.length];
+      lags[turn] = (performance.now() - start - turn * interval) * 1000;
       client.due += size * inflight;
       flush(client);
     }
@@ -589,7 +603,16 @@ async function pace(clients: Client[], perSecond: number, milliseconds: number):
       throw new Error(`${total - replies} messages were never answered`);
     }
   }
-  return latencies.subarray(0, noted);
+  const sorted = latencies.subarray(0, noted).sort(), lag = quantile(lags.sort(), 0.99, 1)!;
+  const late = performance.now() - start > Math.max(1.25 * turns * interval, turns * interval + 50);
+  if (noted === 0 || late) return null;
+  const [p90, p99, p999] = [0.9, 0.99, 0.999].map((share) => quantile(sorted, share));
+  return { rate: perSecond, p50: quantile(sorted, 0.5, 1)!, p90, p99, p999, lag };
+}
+
+/** What `share` (0 to 1) of all are below; `null` if fewer than ten are above it. */
+function quantile(sorted: ArrayLike<number>, share: number, least = Math.round(10 / (1 - share))): number | null {
+  return sorted.length < least ? null : sorted[Math.floor(sorted.length * share)];
 }
 
 /** Waits for the replies that are still to come. */
@@ -606,154 +629,75 @@ async function settle(clients: Client[]): Promise<void> {
   }
 }
 
-// ---------------------------------------------------------------- what the server takes
-
-interface Usage {
-  /** CPU seconds in the program and in the kernel. */
-  user: number;
-  system: number;
-  /** Seconds that its threads could have run but had no core, all together; `null` if the kernel doesn't count them. */
-  waited: number | null;
-  /** Megabytes: now, and at most. */
-  memory: number;
-  peak: number;
-  threads: number;
+/** Opens the connections that send. Returns those that are served, and the microseconds to the first reply. */
+async function openAll(): Promise<{ clients: Client[]; firstReplyUs: number | null }> {
+  const { connections } = options;
+  const { clients, times } = await openClients(connections, options.together || (connections > 100 ? 64 : 1));
+  return { clients, firstReplyUs: quantile(times.sort((a, b) => a - b), 0.5, 1) };
 }
 
-/** What a process and its children have taken so far, from /proc: see proc(5). `null` where there is none. */
-function usage(pid: number): Usage | null {
-  if (pid === 0 || process.platform !== "linux") return null;
-  const total: Usage = { user: 0, system: 0, waited: 0, memory: 0, peak: 0, threads: 0 };
-  for (const one of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    try {
-      // The name, in brackets, may hold anything. After it: field 4 is the parent, 14 to 17 are times, in ticks of
-      // 10 ms: of this process, and of its children that have ended.
-      const fields = readFileSync(`/proc/${one}/stat`, "utf8").replace(/^.*\) /s, "").split(" ");
-      if (Number(one) !== pid && Number(fields[1]) !== pid) continue;
-      const status = readFileSync(`/proc/${one}/status`, "utf8");
-      const number = (name: string) => Number(status.match(new RegExp(`^${name}:\\s*(\\d+)`, "m"))?.[1] ?? 0);
-      total.user += (Number(fields[11]) + Number(fields[13])) / 100;
-      total.system += (Number(fields[12]) + Number(fields[14])) / 100;
-      total.memory += number("VmRSS") / 1000;
-      total.peak += number("VmHWM") / 1000;
-      total.threads += number("Threads");
-      const waited = waitedForCore(one);
-      total.waited = total.waited === null || waited === null ? null : total.waited + waited;
-    } catch {
-      // It has ended.
-    }
+/** One measurement, which ends when all replies have come. */
+async function slice(milliseconds: number, rate: number): Promise<Slice> {
+  const { clients, firstReplyUs } = opened!;
+  const received = () => clients.reduce((sum, client) => sum + client.received, 0) / size;
+  const before = received(), own = process.cpuUsage(), start = performance.now();
+  let latencyUs: Slice["latencyUs"] = null, messagesPerSecond = 0;
+  // Beside a slow client it is a result that none is served.
+  if (clients.length > 0) {
+    if (rate > 0) latencyUs = await pace(clients, rate, milliseconds);
+    else messagesPerSecond = await race(clients, milliseconds);
+    await settle(clients);
   }
-  return total.threads > 0 ? total : null;
+  const messages = received() - before, seconds = (performance.now() - start) / 1000;
+  const { user, system } = process.cpuUsage(own), generatorCores = (user + system) / 1e6 / seconds;
+  if (rate > 0) messagesPerSecond = messages / seconds;
+  const served = clients.length, made = sockets.name;
+  return { served, messages, seconds, messagesPerSecond, firstReplyUs, latencyUs, sockets: made, generatorCores };
 }
 
-/** The second field of a thread's schedstat, in nanoseconds, of all threads that there are. */
-function waitedForCore(pid: string): number | null {
-  try {
-    return readdirSync(`/proc/${pid}/task`).reduce(
-      (sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[1]) / 1e9,
-      0,
-    );
-  } catch {
-    return null;
+/** The next line on standard input; `null` at its end: what has started this is gone. It blocks, and costs nothing. */
+function nextOrder(): number[] | null {
+  const byte = new Uint8Array(1);
+  let line = "";
+  for (; readSync(0, byte) > 0; line += String.fromCharCode(byte[0])) {
+    if (byte[0] === 10) return line.split(" ").map(Number);
   }
+  return null;
 }
 
-/** CPU seconds that all programs have used so far, with what another virtual machine took from this one. */
-function usedByAll(): number | null {
-  try {
-    const [, user, nice, system, , , , , steal] = readFileSync("/proc/stat", "utf8").split("\n")[0].split(/ +/).map(
-      Number,
-    );
-    return (user + nice + system + steal) / 100;
-  } catch {
-    return null;
-  }
-}
+/** The connections that send; they are opened when they are needed. */
+let opened: Awaited<ReturnType<typeof openAll>> | null = null;
 
-/** What is in the place that `share` (0 to 1) of all are below. */
-function quantile(sorted: ArrayLike<number>, share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-}
-
-async function measure(): Promise<Run> {
-  const { milliseconds, pid } = options;
-  const atStart = usage(pid);
-  const slow = await openSlow(options.slow);
-  const idle = await openClients(options.idle, 64);
+async function main(): Promise<void> {
+  const slow = await openSlow(options.slow), idle = await openClients(options.idle, 64);
   if (idle.clients.length < options.idle) {
     throw new Error(`only ${idle.clients.length} of ${options.idle} idle connections are served`);
   }
-  const { clients, times } = await openClients(
-    options.connections,
-    options.together || (options.connections > 100 ? 64 : 1),
-  );
-  const open = usage(pid);
-  const result: Run = {
-    served: clients.length,
-    messagesPerSecond: 0,
-    firstReplyUs: quantile(times.sort((a, b) => a - b), 0.5) ?? null,
-    latencyUs: null,
-    sockets: sockets.name,
-    generatorCores: 0,
-    otherCores: null,
-    server: null,
-  };
-  if (clients.length === 0) {
-    // Beside a slow client that is a result. Otherwise this is no server of the kind.
-    if (slow.length === 0) throw new Error(`none of the ${options.connections} connections got a reply`);
-    return result;
+  opened = await openAll();
+  if (opened.clients.length + slow.length === 0) {
+    throw new Error(`none of the ${options.connections} connections got a reply`);
   }
-
+  const print = (result: unknown) => console.log(JSON.stringify(result));
   // The runtimes compile what runs often, so the first messages are slower.
-  await race(clients, Math.max(400, milliseconds / 2));
-  await settle(clients);
-
-  const before = usage(pid), all = usedByAll(), own = process.cpuUsage(), start = performance.now();
-  const rate = await race(clients, milliseconds);
-  const seconds = (performance.now() - start) / 1000, { user, system } = process.cpuUsage(own);
-  const after = usage(pid), allAfter = usedByAll(), generatorCores = (user + system) / 1e6 / seconds;
-  Object.assign(result, { messagesPerSecond: rate, generatorCores });
-  await settle(clients);
-
-  if (before && after && atStart && open) {
-    const messages = rate * seconds, connections = clients.length + options.idle + slow.length;
-    const cores = (after.user + after.system - before.user - before.system) / seconds;
-    result.server = {
-      cores,
-      // Threads that have ended no longer count.
-      threadsWaiting: before.waited === null || after.waited === null
-        ? null
-        : Math.max(0, after.waited - before.waited) / seconds,
-      userUsPerMessage: (after.user - before.user) / messages * 1e6,
-      systemUsPerMessage: (after.system - before.system) / messages * 1e6,
-      peakMB: after.peak,
-      connectionMB: (open.memory - atStart.memory) / connections,
-      threads: after.threads,
-    };
-    if (all !== null && allAfter !== null) {
-      result.otherCores = Math.max(0, (allAfter - all) / seconds - cores - generatorCores);
+  const warm = await slice(WARM, 0);
+  if (!options.orders) return print(await slice(options.milliseconds, options.rate));
+  print(warm);
+  for (let order = nextOrder(); order; order = nextOrder()) {
+    const [milliseconds, rate = 0] = order;
+    if (milliseconds > 0) {
+      opened ??= await openAll();
+      print(await slice(milliseconds, rate));
+    } else {
+      opened?.clients.forEach(({ link }) => link.close());
+      opened = null;
+      print({});
     }
   }
-  if (options.trickle > 0 || options.pace > 0) {
-    // A trickle needs time until there is something to count.
-    const latencies = options.trickle > 0
-      ? await pace(idle.clients, options.trickle, 25 * milliseconds)
-      : await pace(clients, rate * options.pace / 100, milliseconds);
-    latencies.sort();
-    // None, if there was too little time for a single message.
-    if (latencies.length === 0) return result;
-    result.latencyUs = {
-      p50: quantile(latencies, 0.5),
-      p99: latencies.length < 100 ? null : quantile(latencies, 0.99),
-      p999: latencies.length < 1000 ? null : quantile(latencies, 0.999),
-    };
-  }
-  return result;
 }
 
 const sockets = await findSockets().catch((error) => fail(`cannot connect to ${options.host}`, error));
 try {
-  console.log(JSON.stringify(await measure()));
+  await main();
   process.exit(0);
 } catch (error) {
   fail("the run failed", error);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What bench.ts says of its results: tables of 80 columns where they can, with what their figures mean below them. */
 
-import type { Comparison, Experiment, Row, Run, Setting, Spread } from "./results.ts";
+import type { Comparison, Experiment, Measured, Row, Run, Setting, Spread } from "./results.ts";
 
 /** What the numbers of a setting are. */
 export const units: Record<keyof Setting, string> = {
@@ -39,22 +39,91 @@ function short(value: number): string {
   return value >= 999_500 ? `${factor(value / 1e6)}M` : value >= 1000 ? `${factor(value / 1000)}k` : factor(value);
 }
 
-/** Microseconds of the server's CPU; `null` if that isn't known. */
-export function cpuPerMessage({ server }: Run): number | null {
-  return server && server.userUsPerMessage + server.systemUsPerMessage;
+// ---------------------------------------------------------------- what figures show
+
+/**
+ * The median of some values, and the narrowest interval between two of them that holds the true median but for a risk.
+ * Of so many values each is below it by the toss of a coin, however they are distributed. `enough` is whether there are
+ * enough of them for such an interval; otherwise it is that of all values.
+ */
+export function spread(values: number[], risk = 0.05): Spread & { enough: boolean } {
+  const sorted = values.toSorted((a, b) => a - b), count = sorted.length, middle = count / 2;
+  const median = (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2;
+  // How likely it is that fewer than `below` are below the median.
+  let below = 0, exactly = 0.5 ** count;
+  for (let tail = exactly; 2 * tail <= risk && below < middle; tail += exactly) {
+    below++;
+    exactly *= (count - below + 1) / below;
+  }
+  const outer = Math.max(0, below - 1);
+  return { median, low: sorted[outer], high: sorted[count - 1 - outer], count, enough: below > 0 };
 }
 
-/** Why the figures of a server are to be doubted. */
-export function doubts({ served, generatorCores, otherCores, server }: Run, { connections }: Setting): string[] {
-  const cores = server?.cores ?? 0;
-  return [
-    served < connections && `only ${served} of ${connections} connections were served`,
-    // A process that is measured never gets all of a core, as there are others.
-    generatorCores >= 0.9 && generatorCores > cores && "the generator was the limit, the server may be faster",
-    server && cores < 0.9 && (server.threadsWaiting ?? 0) > 0.1 && (otherCores ?? 0) > 0.2 &&
-    `busy machine: other programs used ${factor(otherCores!)} cores, the server had to wait and got ${factor(cores)}`,
-  ].filter((doubt) => typeof doubt === "string");
+/** What ratios are made of, and what is said of one above 1, below, and near it. */
+const measures: Record<Measured, { of: (run: Run) => number | null | undefined; words: [string, string, string] }> = {
+  messagesPerSecond: { of: (run) => run.messagesPerSecond, words: ["faster", "slower", "equal rate"] },
+  cpuUsPerMessage: { of: (run) => run.server?.cpuUsPerMessage, words: ["more CPU", "less CPU", "equal CPU"] },
+  p90Us: { of: (run) => run.latencyUs?.p90, words: ["later", "sooner", "equally late"] },
+  firstReplyUs: { of: (run) => run.firstReplyUs, words: ["later", "sooner", "equally late"] },
+};
+
+/** Nobody should care for less. */
+const EQUAL = 0.05;
+
+/** What the ratios of pairs of slices show. Of as many ratios as there are in an experiment, 5 % may err by chance. */
+export function compare(pairs: [Run, Run][], by: Measured[], ratiosInAll: number, doubtful: boolean) {
+  const ratios: Comparison["ratios"] = {}, words: string[] = [];
+  let few = false;
+  for (const name of by) {
+    const { of, words: [more, less, equal] } = measures[name];
+    const all = pairs.map(([one, other]) => (of(one) ?? NaN) / (of(other) ?? NaN));
+    // Some of them may not have been measured.
+    if (!all.every((ratio) => ratio > 0 && ratio < Infinity)) continue;
+    const { enough, ...ratio } = spread(all, 0.05 / ratiosInAll), { low, high } = ratio;
+    ratios[name] = ratio;
+    few ||= !enough;
+    const word = low > 1 - EQUAL && high < 1 + EQUAL ? equal : low > 1 ? more : high < 1 ? less : "";
+    if (word) words.push(word + (doubtful && name === "messagesPerSecond" ? " (?)" : ""));
+  }
+  return { ratios, verdict: few ? "too few slices" : words.join(", ") || "inconclusive" };
 }
+
+/** Why figures are to be doubted, each with the servers that this is true of. `all` is the number of cores. */
+export function doubts(rows: Row[], all: number): string[] {
+  type Question = (figures: Run, setting: Setting, cores: number) => boolean;
+  const questions: [doubt: string, Question][] = [
+    ["not all of the connections were served", ({ served }, { connections }) => served < connections],
+    // A process that is measured never gets all of a core, as there are others.
+    [
+      "the generator was the limit, the server may be faster",
+      ({ generatorCores }, _, cores) => generatorCores >= 0.9 && generatorCores > cores + 0.1,
+    ],
+    [
+      "generator and server were equally busy, and either may be the limit",
+      ({ generatorCores }, _, cores) =>
+        generatorCores >= 0.8 && cores >= 0.8 && Math.abs(cores - generatorCores) <= 0.1,
+    ],
+    [
+      "the machine was full, with more cores the server may be faster",
+      ({ generatorCores, server }, _, cores) =>
+        (cores > 1.05 || server!.threadsWaiting > 0.1) && cores + generatorCores > 0.9 * all,
+    ],
+    [
+      "other programs took cores that the server had to wait for",
+      ({ otherCores, server }, _, cores) => cores < 0.9 && server!.threadsWaiting > 0.1 && (otherCores ?? 0) > 0.2,
+    ],
+  ];
+  return questions.flatMap(([doubt, holds]) => {
+    const found = rows.filter(({ figures, setting }) =>
+      figures?.server && holds(figures, setting, figures.server.cores)
+    );
+    const bySetting = Map.groupBy(found, ({ setting }) => settingText(setting));
+    const texts = [...bySetting].map(([setting, rows]) => `${setting}: ${rows.map(title).join(", ")}`);
+    return found.length > 0 ? [`${doubt}: ${texts.join("; ")}`] : [];
+  });
+}
+
+// ---------------------------------------------------------------- tables
 
 /** A column of a table: what it shows of a row, `null` if it wasn't measured; and what that means. */
 type Columns<T> = Record<string, [value: (row: T) => string | null, meaning?: string]>;
@@ -69,13 +138,13 @@ const whole = (value: number) => value.toFixed(0), kB = (megabytes: number) => f
 
 const rowColumns: Columns<Row> = {
   server: [title],
-  "messages/s": [(row) => range(row.messagesPerSecond, short), "the median of all turns (lowest to highest); k = 1000"],
-  p50: [(row) => show(row.figures!.latencyUs?.p50, whole), "50 % of the replies came within these microseconds"],
-  p99: [(row) => show(row.figures!.latencyUs?.p99, whole), "99 % of them"],
-  "p99.9": [(row) => show(row.figures!.latencyUs?.p999, whole), "99.9 % of them"],
+  "messages/s": [
+    (row) => range(row.messagesPerSecond, short),
+    "the median of all slices (its 95 % interval); k = 1000",
+  ],
   first: [(row) => show(row.figures!.firstReplyUs, whole), "microseconds from connect to the first reply"],
   CPU: [
-    (row) => show(cpuPerMessage(row.figures!)),
+    (row) => show(row.figures!.server?.cpuUsPerMessage),
     "microseconds of the server's CPU per message",
   ],
   "kB/conn": [(row) => show(row.figures!.server?.connectionMB, kB), "memory that the server took for a connection"],
@@ -84,21 +153,30 @@ const rowColumns: Columns<Row> = {
   cores: [(row) => show(row.figures!.server?.cores), "that the server used: seconds of CPU per second"],
   "gen.": [(row) => show(row.figures!.generatorCores), "cores that the load generator used"],
 };
-const usual = ["messages/s", "p50", "p99", "p99.9", "CPU", "MB", "threads", "cores", "gen."];
+
+const latencyColumns: Columns<Row> = {
+  latency: [title],
+  at: [(row) => show(row.figures!.latencyUs?.rate, short), "messages a second, on a timetable; - is too many for it"],
+  p50: [(row) => show(row.figures!.latencyUs?.p50, whole), "50 % of the replies came within these microseconds"],
+  p90: [(row) => show(row.figures!.latencyUs?.p90, whole), "90 % of them"],
+  p99: [(row) => show(row.figures!.latencyUs?.p99, whole), "99 % of them"],
+  "p99.9": [(row) => show(row.figures!.latencyUs?.p999, whole), "99.9 % of them"],
+  lag: [(row) => show(row.figures!.latencyUs?.lag, whole), "by which the generator itself was late, in 99 % at most"],
+};
 
 const comparisonColumns: Columns<Comparison> = {
   server: [title],
   against: [({ against }) => against],
   "messages/s": [
     ({ ratios }) => range(ratios.messagesPerSecond),
-    "the ratio of the two: the median of all turns (lowest to highest)",
+    "the ratio of the two: the median of all slices (interval)",
   ],
-  "p99": [({ ratios }) => range(ratios.p99Us), "the same for the latency"],
+  "p90": [({ ratios }) => range(ratios.p90Us), "the ratio of the latency: the median of all slices (interval)"],
   "first reply": [({ ratios }) => range(ratios.firstReplyUs), "the ratio of its microseconds"],
   "CPU per message": [({ ratios }) => range(ratios.cpuUsPerMessage), "the same for the CPU time of the server"],
   verdict: [
     ({ verdict }) => verdict,
-    "a range that includes 1 is a tie; (?) stands for the doubt below a figure above",
+    "of an interval that leaves out 1; equal if it is within 5 % of 1; (?) stands for a doubt below",
   ],
 };
 
@@ -111,14 +189,12 @@ function wrap(text: string, indent: number): string {
 }
 
 /**
- * A table with a line for each setting above its rows, and notes below a row. Its columns are those that have a value;
+ * A table with a line for each setting above its rows. Its columns are those that have a value;
  * what they mean stands below.
  */
 function table<T extends { setting: Setting }>(
   columns: Columns<T>,
   rows: T[],
-  latency = "",
-  notes: (row: T) => string[] = () => [],
 ): string {
   const shown = Object.entries(columns).filter(([, [value]]) => rows.some((row) => value(row) !== null));
   const cells = rows.map((row) => shown.map(([, [value]]) => value(row) ?? "-"));
@@ -131,30 +207,37 @@ function table<T extends { setting: Setting }>(
   for (const [i, row] of rows.entries()) {
     const setting = settingText(row.setting);
     if (i === 0 || setting !== settingText(rows[i - 1].setting)) lines.push("", `${setting}:`);
-    lines.push(layOut(cells[i]), ...notes(row).map((note) => `  ? ${wrap(note, 4)}`));
+    lines.push(layOut(cells[i]));
   }
-  const meanings = shown.flatMap(([head, [, meaning]]) =>
-    meaning ? [`${head}: ${meaning}${head === "p50" ? `, ${latency}` : ""}`] : []
-  );
+  const meanings = shown.flatMap(([head, [, meaning]]) => meaning ? [`${head}: ${meaning}`] : []);
   return [...lines, "", ...meanings.map((meaning) => wrap(meaning, 2))].join("\n");
 }
 
-/** All that an experiment has shown. `latency` says what that is of. */
+/** All that an experiment has shown, in these columns. */
 export function report(
-  { name, rows, comparisons }: Experiment,
+  { name, rows, comparisons, doubts }: Experiment,
   about: string,
-  latency?: string,
-  heads = usual,
+  heads = Object.keys(rowColumns).filter((head) => head !== "first" && head !== "kB/conn"),
 ): string {
   const parts = [wrap(`${name}: ${about}`, 2)];
   const measured = rows.filter(({ figures, failure }) => figures && !failure);
   const own = Object.fromEntries(Object.entries(rowColumns).filter(([head]) => ["server", ...heads].includes(head)));
   const failed = rows.filter(({ failure }) => failure)
     .map((row) => wrap(`${title(row)}, ${settingText(row.setting)}: left out: ${row.failure}`, 2));
-  if (measured.length > 0) {
-    parts.push(table(own, measured, latency, ({ figures, setting }) => doubts(figures!, setting)));
-  } else parts.push("Nothing was measured to the end.");
+  if (measured.length > 0) parts.push(table(own, measured));
+  else parts.push("Nothing was measured to the end.");
+  if (measured.some(({ figures }) => figures!.latencyUs)) parts.push(table(latencyColumns, measured));
   if (failed.length > 0) parts.push(failed.join("\n"));
-  if (comparisons.length > 0) parts.push(table(comparisonColumns, comparisons));
+  if (comparisons.length > 0) {
+    const count = comparisons.reduce((sum, { ratios }) => sum + Object.keys(ratios).length, 0);
+    parts.push(table(comparisonColumns, comparisons), wrap(chance(count), 2));
+  }
+  if (doubts.length > 0) parts.push(doubts.map((doubt) => wrap(`? ${doubt}`, 4)).join("\n"));
   return `\n${parts.join("\n\n")}\n`;
+}
+
+/** How many verdicts chance would give. */
+export function chance(ratios: number): string {
+  return `${ratios} ratios: each interval is so wide that by chance alone 0.05 verdicts are to be expected of all of them \
+together; with the usual ones of 95 % it would be ${factor(0.05 * ratios)}.`;
 }

@@ -24,39 +24,52 @@ export interface Setting {
   holdUs: number;
 }
 
-/** What one run has shown. load.ts prints it. */
-export interface Run {
+/** What the load generator has seen in one slice of a measurement. */
+export interface Slice {
   /** Connections that were served, of those that send. */
   served: number;
+  /** Those of the slice, with the replies that came after its time. */
+  messages: number;
+  /** How long it took until the last of them. */
+  seconds: number;
   messagesPerSecond: number;
   /** From connect to the first reply, the median of the connections. */
   firstReplyUs: number | null;
   /**
-   * From when a message was to be sent to its reply: 50, 99, 99.9 % of them took no longer. `null` where there were too
-   * few of them to tell. If some messages are light, it is theirs.
+   * From when a message was to be sent to its reply, at this rate: 50, 90, 99, 99.9 % of them took no longer; `null` where
+   * there were too few to tell. `lag` is by how much 99 % of them were sent late at most, which no server is to blame for.
+   * If some messages are light, it is theirs. It is `null` as a whole if the server could not keep up with the rate.
    */
-  latencyUs: { p50: number; p99: number | null; p999: number | null } | null;
+  latencyUs:
+    | { rate: number; p50: number; p90: number | null; p99: number | null; p999: number | null; lag: number }
+    | null;
   /** What the load generator made its sockets with: uring, epoll, or runtime. */
   sockets: string;
   /** What the load generator used. */
   generatorCores: number;
+}
+
+/** A slice, and what the machine had to do for it. */
+export interface Run extends Slice {
   /** What all other programs on this machine used. */
   otherCores: number | null;
   server: {
     cores: number;
     /** How many of its threads could have run but had no core, on average. */
-    threadsWaiting: number | null;
-    /** CPU in the program, and in the kernel. */
-    userUsPerMessage: number;
-    systemUsPerMessage: number;
+    threadsWaiting: number;
+    /** CPU in the program and in the kernel. */
+    cpuUsPerMessage: number;
     /** Memory: the most that it used, and how much it grew for each connection. */
-    peakMB: number | null;
-    connectionMB: number | null;
+    peakMB: number;
+    connectionMB: number;
     threads: number;
   } | null;
 }
 
-/** The median, the lowest and the highest of some figures, and how many there were. */
+/**
+ * The median of some figures and an interval that holds the true median, by order statistics: of a ratio with a certainty
+ * of 95 % for all ratios of the experiment together. `count` is how many figures there were.
+ */
 export interface Spread {
   median: number;
   low: number;
@@ -72,17 +85,17 @@ export interface Row {
   setting: Setting;
   /** Why it was left out. */
   failure?: string;
-  /** How many turns it had. */
+  /** How many slices it had. */
   runs: number;
   messagesPerSecond: Spread | null;
-  /** The medians of all turns; of those that were served, the fewest. */
+  /** The medians of all slices; of those that were served, the fewest. */
   figures: Run | null;
 }
 
 /** What servers are compared by. */
-export type Measured = "messagesPerSecond" | "cpuUsPerMessage" | "firstReplyUs" | "p99Us";
+export type Measured = "messagesPerSecond" | "cpuUsPerMessage" | "firstReplyUs" | "p90Us";
 
-/** A server and what it is compared with, turn by turn. */
+/** A server and what it is compared with, slice by slice. */
 export interface Comparison {
   model: string;
   on: string;
@@ -90,7 +103,7 @@ export interface Comparison {
   against: string;
   /** Above 1, the first one has more. */
   ratios: Partial<Record<Measured, Spread>>;
-  /** What the ratios show; a tie if they lie on both sides of 1. */
+  /** What the ratios show: faster, less CPU, equal, ...; inconclusive if nothing. */
   verdict: string;
 }
 
@@ -98,6 +111,8 @@ export interface Experiment {
   name: string;
   rows: Row[];
   comparisons: Comparison[];
+  /** What speaks against taking the figures as they are, with the servers that it is true of. */
+  doubts: string[];
 }
 
 /** What bench.ts prints with `--json`. */
@@ -110,8 +125,7 @@ export interface Results {
   /** The runtime of the load generator. */
   generator: string;
   messageBytes: number;
-  /** How long a measurement took. */
-  seconds: number;
-  rounds: number;
+  /** How it was measured, in a sentence: how long, how often, and what an interval is. */
+  method: string;
   experiments: Experiment[];
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // A load generator that has nothing in common with scripts/load.ts but what it does, for bench.ts to check that one by:
-// cc -O2 client.c -o client; ./client PORT CONNECTIONS SIZE INFLIGHT MILLISECONDS PID
+// cc -O2 client.c -o client; ./client PORT CONNECTIONS SIZE INFLIGHT
 //
 // Every connection has INFLIGHT messages of SIZE bytes on their way and answers each reply with the next message. What
 // comes back is checked. It uses io_uring(7), since a client with a system call for each message costs as much as the
-// server, and measures itself; for the same reason it waits a little for several replies. The result is a line of JSON:
-// messages per second, and CPU seconds per second, of this process and of the server, whose PID it gets: in its program
-// and in the kernel.
+// server, and measures itself; for the same reason it waits a little for several replies. As load.ts --orders it measures
+// once for each line on standard input, its milliseconds, and prints a line of JSON: see Slice in scripts/tools/results.ts.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +33,7 @@ struct connection {
 
 // PERIOD random bytes, and again their beginning, so that no piece has a gap. A prime, as message sizes aren't.
 static unsigned char table[PERIOD + BUFFER];
-static int connections, size, inflight, buffer_size;
+static int connections, size, inflight, buffer_size, ending;
 static unsigned long messages;
 static struct connection *all;
 
@@ -59,19 +58,6 @@ static double cpu(void) {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-// CPU seconds of another process, from proc(5): fields 14 and 15, in ticks of 10 ms. Field 2 is a name in brackets.
-static void usage(int pid, double *user, double *system) {
-  char path[32], line[1024] = "";
-  unsigned long ticks[2] = {0};
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  FILE *file = fopen(path, "r");
-  if (!file) stop(path);
-  if (!fgets(line, sizeof line, file) || !strrchr(line, ')')) stop(path);
-  sscanf(strrchr(line, ')') + 1, " %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu %lu", &ticks[0], &ticks[1]);
-  fclose(file);
-  *user = ticks[0] / 100.0, *system = ticks[1] / 100.0;
 }
 
 static void open_ring(void) {
@@ -133,7 +119,8 @@ static void complete(unsigned long data, int result) {
     unsigned long before = c->received / size;
     c->received += result;
     unsigned long whole = c->received / size - before;
-    messages += whole, c->due += whole * size;
+    messages += whole;
+    if (!ending) c->due += whole * size;
     queue(RECV, c, c->buffer, buffer_size);
   }
   send_due(c);
@@ -152,29 +139,37 @@ static int reap(void) {
   return replies;
 }
 
-// Answers replies for so many seconds, and returns how long it has really been.
-static double run(double seconds) {
-  double start = now(), passed;
+// Answers replies for so many seconds, waits for those that are still to come, and prints what it has seen.
+static void run(double seconds) {
+  double start = now(), used = cpu(), passed;
   unsigned together = connections > 4 ? connections / 4 : 1;
-  messages = 0;
-  while ((passed = now() - start) < seconds) {
+  messages = 0, ending = 0;
+  for (int i = 0; i < connections; i++) all[i].due += (unsigned long)size * inflight, send_due(&all[i]);
+  unsigned long left = (unsigned long)connections * inflight, counted = 0;
+  double counting = 0;
+  while (!ending || messages < counted + left) {
     // That something has been sent is known at once. It is not what is waited for.
     enter(0, 0);
     unsigned replies = reap();
     // Every second one that is queued is a send, which is done at once.
-    if (replies < together) enter(queued / 2 + together - replies, 100), replies += reap();
+    if (replies < together && !ending) enter(queued / 2 + together - replies, 100), replies += reap();
     if (replies == 0) enter(1, 50000), reap();
+    passed = now() - start;
+    if (!ending && passed >= seconds) ending = 1, counted = messages, counting = passed;
   }
-  return passed;
+  passed = now() - start;
+  printf("{\"served\":%d,\"messages\":%lu,\"seconds\":%.6f,\"messagesPerSecond\":%.1f,\"firstReplyUs\":null,"
+         "\"latencyUs\":null,\"sockets\":\"uring\",\"generatorCores\":%.4f}\n",
+         connections, messages, passed, counted / counting, (cpu() - used) / passed);
+  fflush(stdout);
 }
 
 int main(int count, char **arguments) {
-  if (count != 7) return fprintf(stderr, "usage: client PORT CONNECTIONS SIZE INFLIGHT MILLISECONDS PID\n"), 2;
+  if (count != 5) return fprintf(stderr, "usage: client PORT CONNECTIONS SIZE INFLIGHT\n"), 2;
   struct sockaddr_in address = {
     .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(atoi(arguments[1])),
   };
   connections = atoi(arguments[2]), size = atoi(arguments[3]), inflight = atoi(arguments[4]);
-  double seconds = atoi(arguments[5]) / 1e3;
   unsigned x = 0x2545f491;
   for (int i = 0; i < PERIOD + BUFFER; i++) {
     x = x * 1664525 + 1013904223;
@@ -190,19 +185,9 @@ int main(int count, char **arguments) {
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address)) stop("connect");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->start = i * 7919L % PERIOD;
-    c->due = (unsigned long)size * inflight;
     c->buffer = malloc(buffer_size);
     queue(RECV, c, c->buffer, buffer_size);
-    send_due(c);
   }
-  run(seconds > 0.8 ? seconds / 2 : 0.4);
-  int pid = atoi(arguments[6]);
-  double before[3], after[3];
-  usage(pid, &before[0], &before[1]);
-  before[2] = cpu();
-  double passed = run(seconds);
-  after[2] = cpu();
-  usage(pid, &after[0], &after[1]);
-  printf("{\"rate\":%.1f,\"generator\":%.4f,\"user\":%.4f,\"system\":%.4f}\n", messages / passed,
-         (after[2] - before[2]) / passed, (after[0] - before[0]) / passed, (after[1] - before[1]) / passed);
+  char line[64];
+  for (run(0.4); fgets(line, sizeof line, stdin);) run(atoi(line) / 1e3);
 }

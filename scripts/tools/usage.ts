@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+/** What a process and its children have taken, from /proc: see proc(5). There is none but on Linux. */
+
+import { readdirSync, readFileSync } from "node:fs";
+
+export interface Usage {
+  /** Seconds of CPU of all threads that there are, counted in nanoseconds. */
+  cpu: number;
+  /** Seconds that these threads could have run but had no core, all together. */
+  waited: number;
+  /** Megabytes: now, and at most. */
+  memory: number;
+  peak: number;
+  threads: number;
+}
+
+/** A process and its children. */
+export function family(pid: number): number[] {
+  try {
+    const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number);
+    return [pid, ...all.filter((one) => parentOf(one) === pid)];
+  } catch {
+    return [pid];
+  }
+}
+
+/** The name before it, in brackets, may hold anything. */
+function parentOf(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")[1]);
+  } catch {
+    return 0;
+  }
+}
+
+/** What these processes have taken so far, as far as they and their threads are still there; `null` if none is. */
+export function usage(pids: number[]): Usage | null {
+  const total: Usage = { cpu: 0, waited: 0, memory: 0, peak: 0, threads: 0 };
+  for (const pid of pids) {
+    try {
+      for (const thread of readdirSync(`/proc/${pid}/task`)) {
+        const [ran, waited] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ").map(Number);
+        total.cpu += ran / 1e9;
+        total.waited += waited / 1e9;
+        total.threads++;
+      }
+      const status = readFileSync(`/proc/${pid}/status`, "utf8");
+      const megabytes = (name: string) => Number(status.match(new RegExp(`^${name}:\\s*(\\d+)`, "m"))?.[1] ?? 0) / 1000;
+      total.memory += megabytes("VmRSS");
+      total.peak += megabytes("VmHWM");
+    } catch {
+      // It has ended.
+    }
+  }
+  return total.threads > 0 ? total : null;
+}
+
+/** CPU seconds that all programs have used so far, with what another virtual machine took from this one. */
+export function usedByAll(): number | null {
+  try {
+    const first = readFileSync("/proc/stat", "utf8").split("\n")[0];
+    const [, user, nice, system, , , , , steal] = first.split(/ +/).map(Number);
+    return (user + nice + system + steal) / 100;
+  } catch {
+    return null;
+  }
+}
