@@ -29,7 +29,19 @@ import { fileURLToPath } from "node:url";
 import { children, lastWords, requirePermissions, signalChild, startChild } from "./tools/children.ts";
 import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
 import { findRuntime, type Found } from "./tools/runtimes.ts";
-import { axisNames, compare, doubts, least, report, settingText, spread, title, units, WIDTH } from "./tools/report.ts";
+import {
+  axisNames,
+  chance,
+  compare,
+  doubts,
+  least,
+  report,
+  settingText,
+  spread,
+  title,
+  units,
+  WIDTH,
+} from "./tools/report.ts";
 import type { Experiment, Measured, Results, Row, Run, Setting, Slice } from "./tools/results.ts";
 import { family, usage, usedByAll } from "./tools/usage.ts";
 
@@ -47,14 +59,10 @@ interface Model {
   most?: number;
   /** It can burn CPU: it has `--work`. */
   works?: true;
-  /** Milliseconds that a client waits for a first reply. */
-  patience?: number;
 }
 
 const models: Record<string, Model> = {
   blocking: { arguments: (clients) => clients > 1 ? ["--threads", clients] : [], most: 100 },
-  // One thread: the second client waits.
-  "blocking-1": { script: () => "blocking", patience: 500 },
   processes: { arguments: (clients) => ["--max-processes", clients], most: 100 },
   prefork: { arguments: (clients) => ["--processes", clients], most: 100 },
   threads: { arguments: (clients) => ["--max-threads", clients], most: 100, works: true },
@@ -100,7 +108,7 @@ interface Plan {
   columns?: string[];
   /** Latency is measured once in each start, at one rate for all of a group. */
   latency?: true;
-  /** Messages a second, on a timetable: every slice measures latency. */
+  /** Messages a second, on a timetable: every slice measures latency, and is twice as long. */
   rate?: number;
   /** What else load.ts is told. */
   load?: Record<string, number>;
@@ -111,7 +119,7 @@ interface Plan {
 const plans: Record<string, Plan> = {
   models: {
     about: "each model against tasks, a task per connection",
-    settings: { connections: [50, 500], idle: [0], workMs: [0] },
+    settings: { connections: [50], idle: [0], workMs: [0] },
     models: ["tasks", ...allModels.filter((name) => name !== "tasks")],
     against: "first",
     latency: true,
@@ -128,13 +136,13 @@ const plans: Record<string, Plan> = {
   },
   idle: {
     about: "what silent connections cost the others: select, poll, epoll, ...",
-    settings: { connections: [10], idle: [0, 100, 900, 10_000], workMs: [0] },
+    settings: { connections: [10], idle: [0, 900, 10_000], workMs: [0] },
     models: ["select", "poll", "epoll", "uring", "tasks"],
     against: "idle",
   },
   work: {
     about: "handlers that compute: one loop, a pool, a loop per core",
-    settings: { connections: [8], idle: [0], workMs: [0, 1] },
+    settings: { connections: [8], idle: [0], workMs: [1] },
     models: ["multiplex", "pool", "offload", "reuseport", "reactors"],
     against: "first",
   },
@@ -144,15 +152,9 @@ const plans: Record<string, Plan> = {
     models: ["multiplex", "offload", "reuseport", "reactors"],
     against: "first",
     by: ["p90Us"],
-    rate: 500,
+    rate: 300,
     load: { light: 90 },
     columns: ["at", "p50", "p90", "p99", "lag", "cores", "MB", "threads"],
-  },
-  slow: {
-    about: "a client that never reads, among others that do",
-    settings: { connections: [9], idle: [0], slow: [0, 1], workMs: [0] },
-    models: ["blocking-1", "threads", "tasks", "multiplex", "nonblocking", "epoll", "uring"],
-    against: "slow",
   },
   shim: {
     about: "what the shim costs: against echoes by hand, in the same style",
@@ -261,7 +263,7 @@ function spanOf(settings: Setting[]): string {
 
 /** All settings of an experiment. An option that it has no use for is a mistake. */
 function combine(name: string): Setting[] {
-  let settings: Setting[] = [{ connections: 10, together: 0, idle: 0, slow: 0, workMs: 0, inflight: 1, holdUs: 100 }];
+  let settings: Setting[] = [{ connections: 10, together: 0, idle: 0, workMs: 0, inflight: 1, holdUs: 100 }];
   for (const axis of axisNames) {
     const given = axis in axes ? numbers(axes[axis as keyof typeof axes]) : null;
     const own = plans[name].settings[axis] ?? (axis === "inflight" ? [1] : null);
@@ -315,7 +317,6 @@ interface Contender {
   command(setting: Setting): string[] | string;
   /** What it is compared within, if not the runtime. */
   group?: string;
-  patience?: number;
   /** The runtime of the load generator, if not this one; or a program that takes its place. */
   driver?: { on?: string; program?: string };
 }
@@ -336,7 +337,6 @@ function contenders(names: string[]): Contender[] {
     names.map((model) => ({
       model,
       on,
-      patience: models[model].patience,
       command: (setting) => modelCommand(model, on, setting),
     }))
   );
@@ -344,7 +344,7 @@ function contenders(names: string[]): Contender[] {
 
 function modelCommand(name: string, on: string, setting: Setting): string[] | string {
   const { script = () => name, arguments: own, most = Infinity, works } = models[name];
-  const clients = setting.connections + setting.idle + setting.slow;
+  const clients = setting.connections + setting.idle;
   if (clients > most) return `not made for more than ${most} clients`;
   if (setting.workMs > 0 && !works) return "it has no --work";
   return [
@@ -469,8 +469,7 @@ class Player {
 
   /** Waits until the server listens, opens the connections, and warms both up. */
   async prepare(): Promise<void> {
-    const { plan, setting: { together, holdUs: hold, ...setting }, contender: { driver, patience = 5000 } } =
-      this.outcome;
+    const { plan, setting: { together, holdUs: hold, ...setting }, contender: { driver } } = this.outcome;
     const late = setTimeout(() => {
       this.#server.err = "not ready after 20 s";
       signalChild(this.#server.child, "SIGKILL");
@@ -479,9 +478,9 @@ class Player {
     while (!port) port = /^listening on .*:(\d+)$/.exec(await lineOf(this.#server))?.[1];
     clearTimeout(late);
     const before = usage([this.#server.child.pid!]),
-      { connections, idle, slow, inflight } = setting,
+      { connections, idle, inflight } = setting,
       { size } = options;
-    const load = { connections, idle, slow, size, inflight, hold, patience, port, together: together && connections };
+    const load = { connections, idle, size, inflight, hold, port, together: together && connections };
     const named = Object.entries({ ...load, ...plan.load }).flatMap(([name, value]) => [`--${name}`, `${value}`]);
     this.#generator = start(
       driver?.program
@@ -492,20 +491,22 @@ class Player {
     await lineOf(this.#generator);
     this.#pids = family(this.#server.child.pid!);
     const after = usage(this.#pids);
-    if (before && after) this.#connectionMB = (after.memory - before.memory) / (connections + idle + slow);
+    if (before && after) this.#connectionMB = (after.memory - before.memory) / (connections + idle);
     signalChild(this.#server.child, "SIGSTOP");
   }
 
-  /** One slice. */
+  /** One slice; with `fresh`, the time of a slice is that of opening the connections. */
   async play(milliseconds: number, rate = 0): Promise<Run> {
-    const { child } = this.#server, { fresh } = this.outcome.plan, before = usage(this.#pids), all = usedByAll();
+    const { child } = this.#server, { fresh } = this.outcome.plan;
+    if (fresh) await this.#closeAll();
+    const before = usage(this.#pids), all = usedByAll(), since = performance.now();
     signalChild(child, "SIGCONT");
-    if (fresh) await this.#order("0"), await this.#rest();
     const slice: Slice = JSON.parse(await this.#order(`${milliseconds} ${rate}`));
+    const seconds = fresh ? (performance.now() - since) / 1000 : slice.seconds, { messages, generatorCores } = slice;
     signalChild(child, "SIGSTOP");
     if (fresh) this.#pids = family(child.pid!);
-    const after = usage(this.#pids), allAfter = usedByAll(), { seconds, messages, generatorCores } = slice;
-    if (!before || !after) return { ...slice, server: null, otherCores: null };
+    const after = usage(this.#pids), allAfter = usedByAll();
+    if (!before || !after || messages === 0) return { ...slice, server: null, otherCores: null };
     const cpu = after.cpu - before.cpu;
     return {
       ...slice,
@@ -514,7 +515,7 @@ class Player {
         cores: cpu / seconds,
         // Threads that have ended no longer count.
         threadsWaiting: Math.max(0, after.waited - before.waited) / seconds,
-        cpuUsPerMessage: messages > 0 ? cpu / messages * 1e6 : NaN,
+        cpuUsPerMessage: cpu / messages * 1e6,
         peakMB: after.peak,
         connectionMB: this.#connectionMB,
         threads: after.threads,
@@ -527,12 +528,15 @@ class Player {
     return lineOf(this.#generator!);
   }
 
-  /** Waits until the server has done what there is to do when clients leave, or for a second. */
-  async #rest(): Promise<void> {
-    for (let i = 0, cpu = -1; i < 20; i++, await pause(50)) {
-      const now = usage(family(this.#server.child.pid!))?.cpu ?? 0;
-      if (now === cpu) return;
-      cpu = now;
+  /** Closes the connections, and waits until the server has done what there is to do then, or for a second. */
+  async #closeAll(): Promise<void> {
+    signalChild(this.#server.child, "SIGCONT");
+    await this.#order("0");
+    for (let i = 0, last = -1; i < 20; i++, await pause(50)) {
+      this.#pids = family(this.#server.child.pid!);
+      const { cpu = 0 } = usage(this.#pids) ?? {};
+      if (cpu === last) return;
+      last = cpu;
     }
   }
 
@@ -571,9 +575,9 @@ function prepare(name: string): Outcome[][] {
 /** Seconds that a start of a group takes, before there is one to go by. */
 function estimate(group: Outcome[]): number {
   return group.filter(({ failure }) => !failure).reduce((sum, { plan, setting }) => {
-    const { connections, idle, slow } = setting, opening = (connections + idle) / 5000 + slow;
-    const slice = plan.fresh ? connections / 10 : milliseconds / 1000 + 0.05;
-    return sum + 1.2 + opening + options.slices * 1.5 * slice + (plan.latency ? 4 * slice : 0);
+    const { connections, idle } = setting, opening = (connections + idle) / 5000;
+    const slice = plan.fresh ? connections / 30 : milliseconds / 1000 * (plan.rate ? 2 : 1) + 0.05;
+    return sum + 0.8 + opening + options.slices * 1.5 * slice + (plan.latency ? 2 * slice : 0);
   }, 0);
 }
 
@@ -625,8 +629,9 @@ async function playGroup(group: Outcome[]): Promise<void> {
   const players = group.filter(({ failure }) => !failure).map((outcome) => new Player(outcome));
   const [reference, ...others] = players, { plan } = group[0];
   const rate = options.rate === "auto" ? plan.rate ?? 0 : Number(options.rate);
+  const length = plan.fresh ? 1 : milliseconds * (plan.rate ? 2 : 1);
   const play = async (player: Player) => {
-    const run = await attempt(player.outcome, () => player.play(plan.fresh ? 1 : milliseconds, plan.rate && rate));
+    const run = await attempt(player.outcome, () => player.play(length, plan.rate && rate));
     if (run) player.outcome.runs.push(run);
     return run;
   };
@@ -645,9 +650,9 @@ async function playGroup(group: Outcome[]): Promise<void> {
       }
     }
     const reached = reference?.outcome.runs.slice(-options.slices).map((run) => run.messagesPerSecond) ?? [];
-    const half = Number((spread(reached).median / 2).toPrecision(2));
-    for (const player of plan.latency ? players : []) {
-      const run = await attempt(player.outcome, () => player.play(4 * milliseconds, rate || Math.ceil(half)));
+    const half = Math.ceil(Number((spread(reached).median / 2).toPrecision(2)));
+    for (const player of plan.latency && half > 0 ? players : []) {
+      const run = await attempt(player.outcome, () => player.play(2 * milliseconds, rate || half));
       if (run) player.outcome.paced.push(run);
     }
   } finally {
@@ -678,7 +683,8 @@ function toRow({ contender: { model, on }, setting, failure, runs, paced }: Outc
 /** What an experiment has shown so far. */
 function conclude(name: string, groups: Outcome[][]): Experiment {
   const { against, by = ["messagesPerSecond", "cpuUsPerMessage"] } = plans[name];
-  const rows = groups.flat().filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
+  const bySetting = Map.groupBy(groups.flat(), ({ setting }) => settingText(setting));
+  const rows = [...bySetting.values()].flat().filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
   const measured = rows.filter(({ figures, failure }) => figures && !failure);
   const compared = groups.flatMap(([reference, ...others]) =>
     others.filter(({ pairs, failure }) => pairs.length > 0 && !failure && !reference.failure)
@@ -690,7 +696,8 @@ function conclude(name: string, groups: Outcome[][]): Experiment {
     const doubtful = [other, reference].some((one) => doubts([toRow(one)], availableParallelism()).length > 0);
     return { model, on, setting, against: name, ...compare(pairs, by, compared.length * by.length, doubtful) };
   });
-  return { name, rows, comparisons, doubts: doubts(measured, availableParallelism()) };
+  const ratios = compared.length * by.length, notes = doubts(measured, availableParallelism());
+  return { name, rows, comparisons, notes: ratios > 0 ? [chance(ratios), ...notes] : notes };
 }
 
 // ---------------------------------------------------------------- telling

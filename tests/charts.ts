@@ -180,7 +180,7 @@ function drawModels(result: Results): Chart {
 
 function drawIdle(result: Results): Chart {
   const rows = measured(find(result, "idle").rows).filter(({ figures }) => figures.server !== null);
-  const cost = ({ figures: { server } }: Measured) => server!.userUsPerMessage + server!.systemUsPerMessage;
+  const cost = ({ figures: { server } }: Measured) => server!.cpuUsPerMessage;
   const last = Math.max(...rows.map(({ setting }) => setting.idle));
   const ends = runtimesIn(rows).flatMap((on) => {
     const series = [...new Set(rows.map(({ model }) => model))].map((model) =>

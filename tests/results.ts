@@ -26,19 +26,20 @@ const sections: Record<string, Section> = {
   models: {
     title: "All models",
     about:
-      "Each model at 50 and at 500 connections; where there are no figures, it does not serve so many at once. Then each " +
-      "against the next slower one: that may be inconclusive although one stands above the other in the first table.",
+      "Where there are no figures, a model does not serve so many connections at once. The ratios are to `tasks` on the " +
+      "same runtime. Latency is measured at one rate for all of a runtime, half of what `tasks` reached.",
     tables: ({ rows, comparisons }) => [
       matrix(rows, "messages per second", rateOf),
       matrix(rows, "microseconds of CPU per message", cpuOf),
+      ...latencies(rows),
       ...pairs(comparisons),
     ],
   },
   threads: {
     title: "What a thread costs",
     about:
-      "Twenty clients connect one after the other. The server has served as many before, so the threads of `pool` and " +
-      "`blocking`, one for each client, exist already; `threads` starts one for each new client.",
+      "Clients connect one after the other, or all at once. The server has served as many before, so the threads of `pool` " +
+      "and `blocking`, one for each client, exist already; `threads` starts one for each new client.",
     tables: ({ rows, comparisons }) => [threadCosts(rows), ...pairs(comparisons)],
   },
   idle: {
@@ -60,20 +61,15 @@ const sections: Record<string, Section> = {
   mixed: {
     title: "Mostly idle clients, and some work",
     about:
-      "Eight connections send; every tenth of their messages takes 10 ms of CPU, the others none. Beside them are 5000 " +
-      "idle ones. The latency is that of light messages, when 1 % of the idle clients speak each second.",
-    tables: groups,
-  },
-  slow: {
-    title: "A client that never reads",
-    about:
-      "Nine connections that send and read, with and without a tenth that sends and never reads. The ratio is of " +
-      "the rates of the nine.",
-    tables: ({ rows, comparisons }) => [slowRates(rows, comparisons)],
+      "Every tenth message takes 10 ms of CPU, the others none. The ratios are to `multiplex`, one loop in one thread. A " +
+      "latency is that of the light messages.",
+    tables: (experiment) => [...latencies(experiment.rows), ...groups(experiment)],
   },
   shim: {
     title: "What the common interface costs",
-    about: "`bare` is an echo written directly on the API of each runtime; the others use `shim/`.",
+    about:
+      "`bare`, `promises` and `loop` are echoes by hand: on the API of each runtime with callbacks, with a promise for each " +
+      "message, and with epoll through its FFI. The others use `shim/`, and are compared with one in the same style.",
     tables: groups,
   },
   peers: {
@@ -123,18 +119,13 @@ function rateOf({ messagesPerSecond, figures, setting: { connections } }: Row): 
 
 function cpuOf({ figures }: Row): string {
   const server = figures?.server;
-  return server && figures.messagesPerSecond > 0 ? figure(server.userUsPerMessage + server.systemUsPerMessage) : "";
-}
-
-function verdictOf({ verdict }: Comparison): string {
-  return verdict.replace(/^tie\b/, "inconclusive");
+  return server ? figure(server.cpuUsPerMessage) : "";
 }
 
 const units: Record<keyof Setting, (value: number) => string> = {
   connections: (value) => value === 1 ? "1 connection" : `${value} connections`,
   together: (value) => value > 0 ? "all at once" : "",
   idle: (value) => value > 0 ? `${figure(value)} silent ones` : "",
-  slow: (value) => value > 0 ? `${value} that never reads` : "",
   workMs: (value) => value > 0 ? `${value} ms of work` : "",
   inflight: (value) => value > 1 ? `${value} messages in flight` : "",
   holdUs: (value) => value === 0 ? "each reply answered at once" : "",
@@ -192,7 +183,7 @@ function matrix<T extends { model: string; on: string; setting: Setting }>(
 const measures: [Measured, string][] = [
   ["messagesPerSecond", "messages/s, ratio"],
   ["firstReplyUs", "first reply, ratio"],
-  ["p99Us", "p99, ratio"],
+  ["p90Us", "p90, ratio"],
   ["cpuUsPerMessage", "CPU, ratio"],
 ];
 
@@ -205,7 +196,7 @@ function measuredIn(comparisons: Comparison[]): [Measured, string][] {
 function pairs(comparisons: Comparison[]): string[] {
   const columns = measuredIn(comparisons);
   return [...Map.groupBy(comparisons, ({ setting }) => settingOf(setting))].map(([setting, own]) =>
-    `Compared, turn by turn, ${setting}:\n\n${
+    `Compared, ${setting}:\n\n${
       table(
         ["model", "on", "against", ...columns.map(([, head]) => head), "verdict"],
         own.map((one) => [
@@ -213,7 +204,7 @@ function pairs(comparisons: Comparison[]): string[] {
           onText(one.on),
           againstText(one),
           ...columns.map(([name]) => range(one.ratios[name])),
-          verdictOf(one),
+          one.verdict,
         ]),
         3,
       )
@@ -249,7 +240,7 @@ function groups({ rows, comparisons }: Experiment): string[] {
         ...own.map((one) => {
           const row = find(one.model, one.on);
           shown.add(row);
-          return of(row, columns.map(([name]) => range(one.ratios[name])), verdictOf(one));
+          return of(row, columns.map(([name]) => range(one.ratios[name])), one.verdict);
         }),
       ];
     });
@@ -277,28 +268,24 @@ function threadCosts(all: Row[]): string {
   );
 }
 
-function slowRates(rows: Row[], comparisons: Comparison[]): string {
-  const servers = [...Map.groupBy(rows, ({ model, on }) => `${model} | ${on}`)];
-  return table(
-    ["model", "on", "messages/s without", "messages/s with", "ratio", "CPU, ratio", "verdict"],
-    servers.map(([server, own]) => {
-      const [model, on] = server.split(" | "), one = comparisons.find((one) => one.model === model && one.on === on);
-      const rate = (slow: number) => {
-        const row = own.find(({ setting }) => setting.slow === slow);
-        return row ? rateOf(row) : "–";
-      };
-      return [
-        model,
-        onText(on),
-        rate(0),
-        rate(1),
-        range(one?.ratios.messagesPerSecond),
-        range(one?.ratios.cpuUsPerMessage),
-        one ? verdictOf(one) : "",
-      ];
-    }),
-    2,
-  );
+/** What was measured on a timetable, if that was. */
+function latencies(rows: Row[]): string[] {
+  const heads = ["at, messages/s", "p50", "p90", "p99", "p99.9", "generator's lag"];
+  const cells = ({ figures }: Row) => {
+    const late = figures?.latencyUs;
+    return late
+      ? [late.rate, late.p50, late.p90, late.p99, late.p999, late.lag].map((one) => figure(one) || "–")
+      : null;
+  };
+  if (!rows.some(cells)) return [];
+  const body = rows.filter(({ figures }) => figures).map((
+    row,
+  ) => [row.model, onText(row.on), settingOf(row.setting), ...cells(row) ?? heads.map(() => "–")]);
+  return [
+    `Latency in microseconds; – where a server can't keep up with the rate, or there were too few messages:\n\n${
+      table(["model", "on", "under", ...heads], body, 3)
+    }`,
+  ];
 }
 
 // ---------------------------------------------------------------- the page
@@ -312,13 +299,53 @@ const results = files.map((name): [string, Results] => [
   JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8")),
 ]);
 
-function section([name, { experiments, rounds, seconds, date, revision }]: [string, Results]): string {
+function section([name, { experiments, method, date, revision }]: [string, Results]): string {
   const { title, about, tables } = sections[name] ?? { title: name, about: "", tables: groups };
+  const notes = experiments.flatMap(({ notes }) => notes.map((note) => `- ${note[0].toUpperCase()}${note.slice(1)}.`));
   const picture = existsSync(join(folder, `../${name}.svg`)) ? `![${title}](../${name}.svg)` : "";
-  const source =
-    `${rounds} turns of ${seconds} s for each server, ${date}, revision ${revision} of the servers; data: ` +
-    `[${name}.json](${name}.json).`;
-  return [`## ${title}`, about, source, picture, ...experiments.flatMap(tables)].filter(Boolean).join("\n\n");
+  const source = `${date}, revision ${revision} of the servers: ${method}. Data: [${name}.json](${name}.json).`;
+  return [`## ${title}`, about, source, picture, ...experiments.flatMap(tables), notes.join("\n")].filter(Boolean).join(
+    "\n\n",
+  );
+}
+
+// ---------------------------------------------------------------- the first screen
+
+/** What one decides by: a question, an answer, a ratio, and the experiment, model, other one and figure that it is of. */
+type Reason = [when: string, use: string, says: string, name: string, model: string, against: RegExp, by: Measured];
+
+// deno-fmt-ignore
+const reasons: Reason[] = [
+  ["wait for a database or another server", "`tasks`", "rate, to an echo by hand in the same style",
+    "shim", "tasks", /^(bare|promises) /, "messagesPerSecond"],
+  ["answer many messages, little work each", "`multiplex`", "CPU per message, to goroutines in Go",
+    "peers", "multiplex", /^goroutines /, "cpuUsPerMessage"],
+  ["serve thousands of silent clients", "`tasks`, `epoll`", "CPU per message of `poll` beside 10 000 of them, to none",
+    "idle", "poll", /^0 idle/, "cpuUsPerMessage"],
+  ["compute for every message", "`reuseport`", "rate, to one loop",
+    "work", "reuseport", /^multiplex /, "messagesPerSecond"],
+  ["compute now and then", "`offload`", "time in which 90 % of the other messages are answered, to one loop",
+    "mixed", "offload", /^multiplex /, "p90Us"],
+  ["compute now and then", "`offload`", "rate, to one loop",
+    "mixed", "offload", /^multiplex /, "messagesPerSecond"],
+  ["block, and can't be written with `await`", "`pool`", "time to the first reply of `threads`, to `tasks`",
+    "threads", "threads", /^tasks /, "firstReplyUs"],
+  ["compute nothing", "not `offload`", "its rate, to `tasks`", "models", "offload", /^tasks /, "messagesPerSecond"],
+];
+
+/** What each runtime measured, a row for each reason for which there is a figure; under the most work, or silent clients. */
+function decisions(): string {
+  const runtimes = Object.keys(names), most = ({ setting: { idle, workMs } }: Comparison) => idle + workMs;
+  const rows = reasons.flatMap(([when, use, says, name, model, against, by]) => {
+    const all = results.find(([file]) => file === name)?.[1].experiments[0].comparisons ?? [];
+    const own = all.filter((one) => one.model === model && against.test(one.against) && one.ratios[by]);
+    const cells = runtimes.map((on) => {
+      const ratio = own.filter((one) => one.on === on).sort((a, b) => most(b) - most(a))[0]?.ratios[by];
+      return ratio ? `${range(ratio)}${ratio.low <= 1 && ratio.high >= 1 ? "\u00a0?" : ""}` : "–";
+    });
+    return own.length > 0 ? [[when, use, says, ...cells]] : [];
+  });
+  return table(["your handlers …", "use", "ratio", ...runtimes.map(onText)], rows, 3);
 }
 
 /** What all the files have in common, or each of them. */
@@ -336,8 +363,13 @@ process.stdout.write(`# Results
 
 [← README](../../README.md) | [简体中文](../README.zh-CN.md)
 
-\`deno task bench\` measures the models where you are; \`deno run -A scripts/bench.ts --help\` lists the other
-experiments.
+\`tasks\`, unless another row fits:
+
+${decisions()}
+
+A figure is the median of ratios, with an interval in brackets; below each title stands how it was made. **?** means that
+the interval includes 1: nothing has been shown. Two cores had to do for server and load generator together, so a model
+with several threads would gain more on a larger machine.
 
 | machine        | ${common(({ machine }) => machine)} |
 | -------------- | --- |
@@ -347,17 +379,15 @@ experiments.
   common(({ messageBytes }) => String(messageBytes))
 } bytes, one in flight per connection unless it says otherwise |
 
-The machine is shared, so two runs of the same server may differ by a third. For that reason the servers take turns, and
-a ratio is made of two that ran one after the other.
+\`deno task bench\` measures the models where you are; \`deno run -A scripts/bench.ts --help\` lists the other
+experiments. In the tables:
 
-- \`0.95 (0.92–1.35)\` is a ratio: the median of all turns, then the lowest and the highest. **A range that includes 1 is
-  inconclusive**, and the verdict says so if that holds for all ratios of the pair. Otherwise it names what they show, judged before
-  rounding.
-- **messages/s** are echoes per second of all connections together, the median of all turns. More is better.
-- **CPU** is the time that the server's process used per message, in the program and in the kernel, in microseconds (µs).
-  Less is better. It depends less on the neighbours than the rate does.
+- **messages/s** are echoes per second of all connections together. More is better.
+- **CPU** is the time that the server used per message, in the program and in the kernel, in microseconds (µs). Less is
+  better. It depends less on the neighbours than the rate does: where the two differ, believe it.
 - **first reply** is the time from connect to the first reply, the median of all connections, in microseconds.
-- **(?)** behind a verdict: a figure of the pair is to be doubted, as the load generator was the limit, or the machine busy.
+- A **verdict** says what the ratios of a pair show: nothing (inconclusive) if the intervals include 1, equal if they
+  are within 5 % of it. **(?)** behind it: the rate is to be doubted, for a reason that stands below the tables.
 - – was not measured: the model is not made for that many clients.
 
 Contents: ${results.map(([name]) => sections[name]?.title ?? name).map(link).join(" · ")}

@@ -45,7 +45,6 @@ const options = parseOptions(
     connections: [50, "connections that send", 1],
     together: [0, "connections that are opened at once; 0 = one after the other, or 64 if they are more than 100"],
     idle: [0, "connections beside them that are silent"],
-    slow: [0, "connections beside them that send and never read"],
     size: [64, "bytes in a message", 1, 1 << 20],
     inflight: [1, "messages on their way per connection", 1, 1000],
     hold: [100, "microseconds that a reply may wait for others, to be answered together with them", 0, 1000],
@@ -279,9 +278,10 @@ async function uringSockets(): Promise<Sockets> {
       return matches(this.#block, this.#at, table, position, length);
     }
 
-    /** The receive that was asked for ends by it. */
+    /** The receive that was asked for ends by it; it has to be with the kernel before the descriptor is used again. */
     close(): void {
       this.closed = true;
+      sys.must(ring.enter(0, 0));
       sys.shutdown(this.fd, sys.SHUT_RDWR);
       sys.close(this.fd);
     }
@@ -515,22 +515,6 @@ async function openClient(index: number): Promise<Client> {
   return client;
 }
 
-/** Opens connections that send until nothing more is taken (or far too much has been), and read nothing. */
-async function openSlow(count: number): Promise<Client[]> {
-  const clients = [];
-  for (let index = 0; index < count; index++) {
-    const client = await openClient(index);
-    client.due = Infinity;
-    // As long as the server reads on, there is room again a moment later.
-    for (let last = -1; client.sent > last && client.sent < 64 << 20; await sockets.wait(50)) {
-      last = client.sent;
-      flush(client);
-    }
-    clients.push(client);
-  }
-  return clients;
-}
-
 // ---------------------------------------------------------------- the measurement
 
 /** Answers every reply with the next message, for so many milliseconds. Returns messages per second. */
@@ -642,12 +626,9 @@ async function slice(milliseconds: number, rate: number): Promise<Slice> {
   const received = () => clients.reduce((sum, client) => sum + client.received, 0) / size;
   const before = received(), own = process.cpuUsage(), start = performance.now();
   let latencyUs: Slice["latencyUs"] = null, messagesPerSecond = 0;
-  // Beside a slow client it is a result that none is served.
-  if (clients.length > 0) {
-    if (rate > 0) latencyUs = await pace(clients, rate, milliseconds);
-    else messagesPerSecond = await race(clients, milliseconds);
-    await settle(clients);
-  }
+  if (rate > 0) latencyUs = await pace(clients, rate, milliseconds);
+  else messagesPerSecond = await race(clients, milliseconds);
+  await settle(clients);
   const messages = received() - before, seconds = (performance.now() - start) / 1000;
   const { user, system } = process.cpuUsage(own), generatorCores = (user + system) / 1e6 / seconds;
   if (rate > 0) messagesPerSecond = messages / seconds;
@@ -669,12 +650,12 @@ function nextOrder(): number[] | null {
 let opened: Awaited<ReturnType<typeof openAll>> | null = null;
 
 async function main(): Promise<void> {
-  const slow = await openSlow(options.slow), idle = await openClients(options.idle, 64);
+  const idle = await openClients(options.idle, 64);
   if (idle.clients.length < options.idle) {
     throw new Error(`only ${idle.clients.length} of ${options.idle} idle connections are served`);
   }
   opened = await openAll();
-  if (opened.clients.length + slow.length === 0) {
+  if (opened.clients.length === 0) {
     throw new Error(`none of the ${options.connections} connections got a reply`);
   }
   const print = (result: unknown) => console.log(JSON.stringify(result));

@@ -8,7 +8,6 @@ export const units: Record<keyof Setting, string> = {
   connections: "connections",
   together: "all at once",
   idle: "idle",
-  slow: "slow",
   workMs: "ms of work",
   inflight: "in flight",
   holdUs: "us for replies to be answered together",
@@ -43,10 +42,9 @@ function short(value: number): string {
 
 /**
  * The median of some values, and the narrowest interval between two of them that holds the true median but for a risk.
- * Of so many values each is below it by the toss of a coin, however they are distributed. `enough` is whether there are
- * enough of them for such an interval; otherwise it is that of all values.
+ * Each value is below it by the toss of a coin, however they are distributed. Of too few, it is that of all values.
  */
-export function spread(values: number[], risk = 0.05): Spread & { enough: boolean } {
+export function spread(values: number[], risk = 0.05): Spread {
   const sorted = values.toSorted((a, b) => a - b), count = sorted.length, middle = count / 2;
   const median = (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2;
   // How likely it is that fewer than `below` are below the median.
@@ -56,7 +54,7 @@ export function spread(values: number[], risk = 0.05): Spread & { enough: boolea
     exactly *= (count - below + 1) / below;
   }
   const outer = Math.max(0, below - 1);
-  return { median, low: sorted[outer], high: sorted[count - 1 - outer], count, enough: below > 0 };
+  return { median, low: sorted[outer], high: sorted[count - 1 - outer], count };
 }
 
 /** What ratios are made of, and what is said of one above 1, below, and near it. */
@@ -79,13 +77,19 @@ export function compare(pairs: [Run, Run][], by: Measured[], ratiosInAll: number
     const all = pairs.map(([one, other]) => (of(one) ?? NaN) / (of(other) ?? NaN));
     // Some of them may not have been measured.
     if (!all.every((ratio) => ratio > 0 && ratio < Infinity)) continue;
-    const { enough, ...ratio } = spread(all, 0.05 / ratiosInAll), { low, high } = ratio;
-    ratios[name] = ratio;
-    few ||= !enough;
+    const risk = 0.05 / ratiosInAll, { low, high } = ratios[name] = spread(all, risk);
+    few ||= 2 * 0.5 ** all.length > risk;
     const word = low > 1 - EQUAL && high < 1 + EQUAL ? equal : low > 1 ? more : high < 1 ? less : "";
     if (word) words.push(word + (doubtful && name === "messagesPerSecond" ? " (?)" : ""));
   }
-  return { ratios, verdict: few ? "too few slices" : words.join(", ") || "inconclusive" };
+  const none = Object.keys(ratios).length === 0 ? "no ratio" : "inconclusive";
+  return { ratios, verdict: few ? "too few slices" : words.join(", ") || none };
+}
+
+/** How many verdicts chance gives. */
+export function chance(ratios: number): string {
+  return `of ${ratios} ratios chance alone gives a verdict to 0.05; with an interval of 95 % for each it would be ` +
+    `${factor(0.05 * ratios)}`;
 }
 
 /** Why figures are to be doubted, each with the servers that this is true of. `all` is the number of cores. */
@@ -106,11 +110,12 @@ export function doubts(rows: Row[], all: number): string[] {
     [
       "the machine was full, with more cores the server may be faster",
       ({ generatorCores, server }, _, cores) =>
-        (cores > 1.05 || server!.threadsWaiting > 0.1) && cores + generatorCores > 0.9 * all,
+        (cores > 1.05 || (server?.threadsWaiting ?? 0) > 0.1) && cores + generatorCores > 0.9 * all,
     ],
     [
       "other programs took cores that the server had to wait for",
-      ({ otherCores, server }, _, cores) => cores < 0.9 && server!.threadsWaiting > 0.1 && (otherCores ?? 0) > 0.2,
+      ({ otherCores, server }, _, cores) =>
+        cores < 0.9 && (server?.threadsWaiting ?? 0) > 0.1 && (otherCores ?? 0) > 0.2,
     ],
   ];
   return questions.flatMap(([doubt, holds]) => {
@@ -215,7 +220,7 @@ function table<T extends { setting: Setting }>(
 
 /** All that an experiment has shown, in these columns. */
 export function report(
-  { name, rows, comparisons, doubts }: Experiment,
+  { name, rows, comparisons, notes }: Experiment,
   about: string,
   heads = Object.keys(rowColumns).filter((head) => head !== "first" && head !== "kB/conn"),
 ): string {
@@ -228,16 +233,7 @@ export function report(
   else parts.push("Nothing was measured to the end.");
   if (measured.some(({ figures }) => figures!.latencyUs)) parts.push(table(latencyColumns, measured));
   if (failed.length > 0) parts.push(failed.join("\n"));
-  if (comparisons.length > 0) {
-    const count = comparisons.reduce((sum, { ratios }) => sum + Object.keys(ratios).length, 0);
-    parts.push(table(comparisonColumns, comparisons), wrap(chance(count), 2));
-  }
-  if (doubts.length > 0) parts.push(doubts.map((doubt) => wrap(`? ${doubt}`, 4)).join("\n"));
+  if (comparisons.length > 0) parts.push(table(comparisonColumns, comparisons));
+  if (notes.length > 0) parts.push(notes.map((note) => `? ${wrap(note, 2)}`).join("\n"));
   return `\n${parts.join("\n\n")}\n`;
-}
-
-/** How many verdicts chance would give. */
-export function chance(ratios: number): string {
-  return `${ratios} ratios: each interval is so wide that by chance alone 0.05 verdicts are to be expected of all of them \
-together; with the usual ones of 95 % it would be ${factor(0.05 * ratios)}.`;
 }

@@ -14,8 +14,6 @@ export interface Setting {
   together: number;
   /** Silent connections beside these. */
   idle: number;
-  /** Connections that send and never read. */
-  slow: number;
   /** Milliseconds of CPU that the server burns per message. */
   workMs: number;
   /** Messages on their way per connection: 1 is ping-pong. */
@@ -111,8 +109,8 @@ export interface Experiment {
   name: string;
   rows: Row[];
   comparisons: Comparison[];
-  /** What speaks against taking the figures as they are, with the servers that it is true of. */
-  doubts: string[];
+  /** How many verdicts chance gives, and what speaks against taking the figures as they are. */
+  notes: string[];
 }
 
 /** What bench.ts prints with `--json`. */
