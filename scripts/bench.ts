@@ -128,7 +128,10 @@ const plans: Record<string, Plan> = {
     about: "what a thread costs to clients that come one by one, and at once",
     settings: { connections: [10], together: [0, 1], idle: [0], workMs: [0] },
     models: ["tasks", "pool", "threads", "blocking", "processes", "prefork"],
-    contenders: (names) => [...contenders(names), ...findPeers().filter(({ on }) => on === "Python")],
+    contenders: (names) => [
+      ...contenders(names),
+      ...chosenModels ? [] : findPeers().filter(({ on }) => on === "Python"),
+    ],
     against: "first",
     by: ["firstReplyUs"],
     fresh: true,
@@ -535,7 +538,8 @@ class Player {
     for (let i = 0, last = -1; i < 20; i++, await pause(50)) {
       this.#pids = family(this.#server.child.pid!);
       const { cpu = 0 } = usage(this.#pids) ?? {};
-      if (cpu === last) return;
+      // Where threads or processes have ended, it is less.
+      if (Math.abs(cpu - last) < 0.002) return;
       last = cpu;
     }
   }

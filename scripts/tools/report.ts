@@ -74,9 +74,11 @@ export function compare(pairs: [Run, Run][], by: Measured[], ratiosInAll: number
   let few = false;
   for (const name of by) {
     const { of, words: [more, less, equal] } = measures[name];
-    const all = pairs.map(([one, other]) => (of(one) ?? NaN) / (of(other) ?? NaN));
-    // Some of them may not have been measured.
-    if (!all.every((ratio) => ratio > 0 && ratio < Infinity)) continue;
+    // A slice without a message tells nothing.
+    const all = pairs.map(([one, other]) => (of(one) ?? NaN) / (of(other) ?? NaN)).filter((one) =>
+      one > 0 && one < 1 / 0
+    );
+    if (2 * all.length <= pairs.length) continue;
     const risk = 0.05 / ratiosInAll, { low, high } = ratios[name] = spread(all, risk);
     few ||= 2 * 0.5 ** all.length > risk;
     const word = low > 1 - EQUAL && high < 1 + EQUAL ? equal : low > 1 ? more : high < 1 ? less : "";
