@@ -471,11 +471,12 @@ printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at
     });
 
     check(`${name} bench.ts: what it has started ends with it, however that ends`, async () => {
-      const bench = new Script(runtime, "bench.ts", ["--models", "tasks", "--connections", "2", "--seconds", "20"], {
-        input: "",
-      });
+      const args = ["--models", "tasks,tasks", "--connections", "2", "--seconds", "20"];
+      const bench = new Script(runtime, "bench.ts", args, { input: "" });
       try {
-        assert(await until(() => childrenOf(bench.pid).length === 2, 30));
+        // Two servers and their generators; who has no turn is suspended, and would not end by itself.
+        const suspended = () => childrenOf(bench.pid).filter((pid) => stat(pid)[0] === "T").length;
+        assert(await until(() => childrenOf(bench.pid).length === 4 && suspended() === 1, 60));
         const children = childrenOf(bench.pid);
         await bench.kill();
         assert(await until(() => children.every((pid) => stat(pid)[0] === "Z")), "a child goes on");
