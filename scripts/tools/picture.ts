@@ -249,7 +249,8 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
   let y = 0;
   const text = (x: number, text: string, attributes = "") =>
     parts.push(`<text x="${x}" y="${y + 12}"${attributes}>${escape(text)}</text>`);
-  const drawSpans = (spans: Span[]) => {
+  /** No text lies on a sign, if there is room for it behind. */
+  const drawSpans = (spans: Span[], signs: number[] = []) => {
     const strips = divide(spans, end, cells, LETTER + 4),
       texts = place(strips, (text) => LETTER * text.length + (text.length < 3 ? 3 : 8));
     for (const kind of drawn) {
@@ -260,13 +261,18 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
       if (boxes.length > 0) parts.push(`<path class="${kind}" d="${boxes.join("")}"/>`);
     }
     for (const [{ start, length }, words] of texts) {
-      const centred = words.length < 3;
-      text(centred ? LEFT + start + length / 2 : LEFT + start + 4, words, centred ? ' class="m"' : "");
+      const centred = words.length < 3, wide = LETTER * words.length;
+      let left = LEFT + start + 4;
+      for (const sign of signs) {
+        const covers = sign > left - 4 && sign < left + wide + 4, behind = sign + 6;
+        if (covers && behind + wide <= LEFT + start + length) left = behind;
+      }
+      text(centred ? LEFT + start + length / 2 : left, words, centred ? ' class="m"' : "");
     }
   };
   const drawLane = (lane: Lane) => {
     text(0, lane.name);
-    drawSpans(lane.spans);
+    drawSpans(lane.spans, [...lane.sends, ...lane.replies].map(x).sort((a, b) => a - b));
     // It sends: from above. The reply has come: from below.
     const signs = [
       ...lane.sends.map((at) => `M${x(at) - 3} ${y + 1}h6l-3 5z`),
