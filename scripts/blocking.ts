@@ -60,7 +60,7 @@ async function main(): Promise<void> {
     sys.close(listener);
     log("close", 0, "step 8: the listening socket");
   });
-  if (options.threads > 0) return await server.startThreads(import.meta.url, options.threads);
+  if (options.threads > 0) return await server.startThreads(import.meta.url);
   await serveAll(new BlockingThread(server.settings(0)));
 }
 

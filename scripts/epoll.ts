@@ -64,12 +64,13 @@ async function main(): Promise<void> {
 
 function register(fd: number, events: number): void {
   // With `edge` once, for both.
-  const event = sys.epollEvent(edge ? READ | WRITE | sys.EPOLLET : events, fd);
-  sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, event));
+  if (edge) events = READ | WRITE | sys.EPOLLET;
+  sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(events, fd)));
 }
 
 function modify(fd: number, events: number): void {
-  if (!edge) sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_MOD, fd, sys.epollEvent(events, fd)));
+  if (edge) return;
+  sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_MOD, fd, sys.epollEvent(events, fd)));
 }
 
 function unregister(fd: number): void {

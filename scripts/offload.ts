@@ -52,7 +52,8 @@ interface Job {
 }
 
 /** The threads, and the jobs that wait for one: first those that have room in the queue, then at most one per client. */
-let computers = new Set<Computer>(), queue: Job[] = [];
+let computers = new Set<Computer>();
+const queue: Job[] = [];
 const running = new Set<Job>(), jobs = (which: (job: Job) => boolean) => [...queue, ...running].filter(which);
 
 /** The main thread: the loop. It never computes. */
@@ -131,7 +132,7 @@ function drop(which: (job: Job) => boolean): void {
     room.resolve();
     reply.resolve(null);
   }
-  queue = queue.filter((job) => !which(job));
+  for (const job of queue.splice(0)) if (!which(job)) queue.push(job);
   handOut();
 }
 

@@ -57,7 +57,8 @@ async function main(): Promise<void> {
 
   for (;;) {
     const connection = await server.accept();
-    logInLine("wait", connection.id, free.length > 0 ? "" : "no thread is free", line.push(connection), connection);
+    const why = free.length > 0 ? "" : "no thread is free";
+    logInLine("wait", connection.id, why, line.push(connection), connection);
     handOver();
   }
 }

@@ -105,7 +105,7 @@ async function loop(): Promise<void> {
 
   for (;;) {
     const count = sys.epoll_wait(epoll, found, EVENTS, TIMEOUT), registered = Atomics.load(counts, OPEN);
-    // Without clients it is the sign to stop.
+    // Without clients it is `stop`.
     if (count > 0 && registered > 0) logWait("epoll_wait", { ready: count, registered, "entries looked at": count });
     for (let i = 0; i < count; i++) {
       const fd = sys.descriptorOf(found, i);

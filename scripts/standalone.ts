@@ -35,11 +35,9 @@ const folder = join(dirname(fileURLToPath(import.meta.url)), "../.github/copies"
 if (!known.includes(runtime)) usageError(`unknown runtime "${runtime}"; known are ${known.join(", ")}`);
 const files = list(join(folder, runtime)), names = files.map((file) => file.replace(/\.m?ts$/, ""));
 
-// An option that changes more than a constant has a copy of its own, such as epoll_edge.
-const name = basename(script, ".ts"), variant = names.find((other) => other === `${name}_${given[0]?.slice(2)}`);
-const file = files[names.indexOf(variant ?? name)];
+const name = basename(script, ".ts"), file = files[names.indexOf(name)];
 if (!file) usageError(`unknown script "${script}"; known are ${names.join(", ")}`);
-const text = constants(readFileSync(join(folder, runtime, file), "utf8"), variant ? given.slice(1) : given)
+const text = constants(readFileSync(join(folder, runtime, file), "utf8"), given)
   .replaceAll(file, basename(output || file));
 const [lesson, rest] = split ? apart(text) : [text, ""];
 try {
@@ -75,7 +73,7 @@ function constants(text: string, args: string[]): string {
     if (value === undefined) continue;
     const isText = before.startsWith('"');
     if (!isText && !/^\d+$/.test(value)) usageError(`for ${name}: --${names[i]} ${value}: not a whole number`);
-    const after = isText ? JSON.stringify(value) : constant === "MESSAGES" && +value === 0 ? "Infinity" : value;
+    const after = isText ? JSON.stringify(value) : value;
     text = text.replace(row, () => `const ${constant} = ${after};`);
     if (constant === "PORT") text = text.replace(/^( \* .* )9999\b/gm, (_, words) => words + value);
   }
@@ -90,9 +88,9 @@ function apart(text: string): [lesson: string, rest: string] {
   const rest = first.slice(0, at).trim(), end = second || first.slice(at).trimStart();
   const imports = [...head.matchAll(/^import [^;]*? from ".*";\n/gm)].map(([line]) => line);
   const [, header, top] = /^([^]*? \*\/\n)([^]*)/.exec(head.replace(/^import [^;]*? from ".*";\n/gm, ""))!;
-  const declared = rest.split("\n").flatMap((line) => {
+  // Constants may share a line, and a list of them may have several.
+  const declared = rest.replace(/,\n +(?=[A-Z][A-Z\d_]* = )/g, ", ").split("\n").flatMap((line) => {
     const [, kind = "", name = ""] = /^(?:async )?(function|class|interface|type|const|let) (\w+)/.exec(line) ?? [];
-    // Constants may share a line.
     const names = kind === "const" && /^[A-Z]/.test(name) ? line.match(/[A-Z][A-Z\d_a-z]+(?= = )/g)! : [name];
     return names.map((name) => /interface|type/.test(kind) ? `type ${name}` : name);
   });

@@ -64,8 +64,10 @@ async function main(): Promise<void> {
 
   for (;;) {
     // One request for all connections to come. It ends when an accept has failed.
-    if (!accepting && !clients.full) ring.accept(listener, ACCEPT);
-    accepting ||= !clients.full;
+    if (!accepting && !clients.full) {
+      ring.accept(listener, ACCEPT);
+      accepting = true;
+    }
     // The system call: hands over the new requests, and waits for completions.
     const submitted = ring.enter(TIMEOUT);
     if (submitted < 0) fail("io_uring_enter", sys.systemError(submitted));

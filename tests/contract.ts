@@ -64,19 +64,9 @@ const why = {
 
 /** What is not asked of copies, which are written for an article: by the titles of the tests. */
 const excused: [titles: RegExp, why: string][] = [
-  [/^(?!.*(threads|pool)\.ts).*: --messages 3/, "Only where threads are few does a copy have a limit of messages."],
-  [
-    /^bun (?!.*(blocking|select|poll|epoll|uring|signals|reactors|processes|coroutines)).*: out of descriptors/,
-    "Bun's accept spins.",
-  ],
-  [
-    /^deno (?=.*(select|poll|epoll|uring|signals|reactors|blocking|processes|coroutines)).*: out of descriptors/,
-    "The loop gives Deno no turn in which it would set up its signals, as long as there are descriptors for that.",
-  ],
-  [
-    /(threads|reuseport|reactors)\.ts: out of descriptors/,
-    "Where there are several threads, a copy does not share out descriptors.",
-  ],
+  [/: --messages 3/, "It serves a client until that leaves."],
+  [/: out of descriptors/, "An article leaves out what a server does then."],
+  [/ epoll\.ts --edge/, "A copy is the script without options."],
 ];
 
 /** How a model is named in the titles of tests. */

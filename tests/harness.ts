@@ -130,19 +130,13 @@ function locate(script: string, args: string[], runtime: Runtime): string[] {
   if (whole || ["bench.ts", "standalone.ts", "timeline.ts"].includes(script) || script.includes("/")) {
     return [original, ...args];
   }
-  // A copy has no such option.
-  const constants = args.filter((arg) => arg !== "--quiet");
+  // A copy has no such options.
+  const constants = args.filter((arg, i) => arg !== "--quiet" && ![arg, args[i - 1]].includes("--messages"));
   const folder = path.join(copies, `${runtime.name}${constants.join("").replace(/\W+/g, "-")}`);
   const copy = path.join(folder, runtime.name === "node" ? script.replace(".ts", ".mts") : script);
   if (existsSync(copy)) return [copy];
   mkdirSync(folder, { recursive: true });
-  const made = [
-    path.basename(script, ".ts"),
-    "--output",
-    copy,
-    "--",
-    ...constants.toSorted((a) => a === "--edge" ? -1 : 0),
-  ];
+  const made = [path.basename(script, ".ts"), "--output", copy, "--", ...constants];
   const command = [...runtime.command, path.join(scripts, "standalone.ts"), ...made];
   const { status, stderr } = spawnSync(command[0], command.slice(1), { encoding: "utf8" });
   return status === 0 ? [copy] : raise(`standalone.ts ${made.join(" ")}: ${stderr}`);

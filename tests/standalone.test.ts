@@ -85,12 +85,12 @@ if (first) {
 
   check("standalone.ts: options are constants, and a file says under which name it runs", async () => {
     const output = path.join(folder, "server.mts");
-    const options = ["--port", "8080", "--messages", "7"];
+    const options = ["--port", "8080", "--workers", "7"];
     const { code, errors } = await make("pool", "--runtime", "node", "--output", output, "--", ...options);
     assertEquals([code, errors], [0, ""]);
     const text = readFileSync(output, "utf8");
     assertMatch(text, /^const PORT = 8080;$/m);
-    assertMatch(text, /^const MESSAGES = 7;$/m);
+    assertMatch(text, /^const WORKERS = 7;$/m);
     assertMatch(text, /^ \* {3}node server\.mts$/m);
     assertMatch(text, /^ \* {3}nc 127\.0\.0\.1 8080 /m);
   });

@@ -51,7 +51,8 @@ export class BlockingServer {
    * Starts threads that run `script`, one after the other: a runtime may not like to load the C library in several at
    * once. One that dies is replaced, and its client's connection closed.
    */
-  async startThreads(script: string, count: number): Promise<void> {
+  async startThreads(script: string): Promise<void> {
+    const count = this.#seats.length - 1;
     for (let i = 1; i <= count; i++) {
       try {
         await keepWorker(script, () => ({ ...threadSettings(`t-${i}`), ...this.settings(i) }), () => () => {

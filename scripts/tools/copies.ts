@@ -2,14 +2,13 @@
 /**
  * Makes the copies of the scripts for articles: `deno task copies`, or with a FOLDER that is not .github/copies behind.
  *
- * A copy is the lesson's text, and below it what the lesson imports: hand-written in copy/, for one runtime where the
- * runtimes differ, and much simpler than in shim/. All rules are about text:
+ * A copy is the script as it runs without options, and what it imports: written for an article in copy/, or structures
+ * and system calls of shim/. All rules are about text:
  *
- * - Of a file those declarations are taken that are used, of a class those members, of a list those constants.
- * - A statement of the lesson that uses what copy/ does not have is left out, with the comment before it.
- * - `options.port` becomes a constant, PORT; and where there is a limit of messages, the endless loop counts.
- * - A line that ends in `// tag: NAME` is there if the copy has the tag, and with the tag `First` what is named
- *   `closeFirst` takes the place of `close`.
+ * - What nothing uses is left out: declarations, members of classes, constants of a list, system calls.
+ * - So is what uses a name that is not there, or is `gone`: see `without`. `options.port` becomes a constant, PORT.
+ * - In copy/, a line that ends in `// only NAME ...` is for these scripts or runtimes; with `// not` for all others.
+ * - A class that two files have gets the members of both. Of others with the same name, the last one counts.
  */
 
 import { spawnSync } from "node:child_process";
@@ -19,444 +18,254 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 
 const tools = path.dirname(fileURLToPath(import.meta.url)), scripts = path.dirname(tools);
+const commands: Record<string, string> = { deno: "deno run -A", bun: "bun", node: "node" };
 
-/** How each runtime runs a file. */
-export const commands: Record<string, string> = { deno: "deno run -A", bun: "bun", node: "node" };
-
-/** The scripts that have copies. */
-const lessons = ["single", "tasks", "multiplex", "threads", "pool", "reuseport", "offload"]
-  .concat(
-    "nonblocking",
-    "select",
-    "poll",
-    "epoll",
-    "epoll_edge",
-    "signals",
-    "reactors",
-    "uring",
-    "blocking",
-    "processes",
-    "coroutines",
-  );
-
-/** Files of shim/ that copies take as they are, but for what copy/ has. */
-const shared = ["sys.ts", "calls.ts", "ring.ts", "computer.ts"];
-
-/** What a file declares at its top level, each with its comment, by name; what it imports; and what it passes on. */
-interface Source {
-  blocks: Map<string, string>;
-  imports: Map<string, { from: string; as: string }>;
-  exports: string[];
-}
-
-/** The text without comments, which say nothing about what is used. */
-const codeOf = (text: string) => text.replace(/\/\*\*[^]*?\*\/|(?<!:)\/\/ .*/g, "");
-const wordOf = (name: string) => `(?<!(?<!\\.\\.)\\.|[#\\w])${name.replace(/[.?]/g, "\\$&")}\\b(?!\`)`;
-const uses = (code: string, name: string) => new RegExp(wordOf(name)).test(code);
-
-/** Takes the imports out of a text. */
-function importsIn(text: string, imports: Source["imports"]): string {
-  return text.replace(/^import (type )?([^;]*?) from "(.*)";\n/gm, (_, type = "", names, from) => {
-    for (const as of names.replace(/[{}]/g, "").split(",").map((name: string) => name.trim()).filter(Boolean)) {
-      imports.set(as.split(" ").at(-1), { from, as: type + as });
-    }
-    return "";
-  });
-}
-
-/** Takes a text apart. */
-function parse(text: string, { blocks, imports, exports }: Source): void {
-  text = importsIn(text, imports).replace(/^\/\/ SPDX.*\n(\/\*\*[^]*?\*\/\n)?|^\/\/ -{8}.*\n/gm, "");
-  text = text.replace(/^export (?:\*|\{.*\}) from "(.*)";\n/gm, (_, from) => (exports.push(from), ""));
-  // A declaration begins at the left, and ends where the next one or its comment does.
-  for (const block of text.replace(/^export /gm, "").trim().split(/(?<=[;}])\n+(?=[^\s}])/)) {
-    const [, kind, name] = /^(?:async |abstract )?(function|class|interface|type|const|let) (\w+)/m.exec(block) ?? [];
-    const list = [...codeOf(block).matchAll(/([A-Z][A-Z0-9_]+) = ([^,;]+)/g)];
-    if (kind !== "const" || list.length < 2) blocks.set(name, block);
-    else for (const [, name, value] of list) blocks.set(name, `const ${name} = ${value};`);
-  }
-}
-
-/** What is written more simply in a copy: in all of them, and in some. */
-const simpler: Record<string, [RegExp, string][]> = {
-  "": [
-    [/sys\.requireSystemCalls\(\);\n/, ""],
-    // An error that would end the process does so by itself; and signals do.
-    [/\s*\.catch\((cannotListen|\(error\) => fail\(.*\))\)/g, ""],
-    [/while \(!stopping\)/, "for (;;)"],
-    [/ \|\| size > 0 && client\.leaving/, ""],
-  ],
-  nonblocking: [
-    [/new Clients\(listener\)/, "new Clients()"],
-    [/client\.received\(buffer\.bytes, size\)/, 'log("recv", client.id, size, buffer.bytes)'],
-    [/client\.sent\(sent\)/, 'log("send", client.id, sent)'],
-  ],
-  epoll: [
-    [/\bedge \? [^:]+ : (\w+)/, "$1"],
-    [/if \(!edge\) /, ""],
-    [/busy = undrained\.size > 0, /, ""],
-    [/busy \? 0 : TIMEOUT/, "TIMEOUT"],
-    [/^ *\/\/ .*`edge`.*\n/gm, ""],
-    [/^const undrained = /m, "undrained = "],
-  ],
-  epoll_edge: [
-    [/\bedge \? ([^:]+) : \w+/, "$1"],
-    [/else if \(edge\) (.*;\n).*\n/, "else $1"],
-    [/register\(fd: number, events: number\)/, "register(fd: number)"],
-    [/modify\(fd.*\{\n.*\n\}/, "modify(): void {}"],
-    [/With `edge`: the clients/, "The clients"],
-    [/With `edge` once/, "Once"],
-  ],
-  blocking: [
-    [/ *heartbeat\("backlog"[^]*?\}\);\n/, ""],
-    [/ *if \(fd < 0\) return;\n/, ""],
-    [/\bawait (?=thread\.)/g, ""],
-    [/server\.settings\(0\)/, "server.settings()"],
-    [/(new BlockingServer\(listener), .*?\)/, "$1)"],
-  ],
-  processes: [[/, children\.timeLimit\)/, ")"], [/(import\.meta\.url, options)\)/, '$1["max-processes"])'], [
-    /const log = .*;/,
-    "const log = 1;",
-  ], [/ *\/\/ Its standard error is the log: .*\n/, "  // Its standard error is this one's output.\n"]],
-  uring: [
-    [/.*\nconst silent = .*;\n/, ""],
-    [/calls so far`, true\)/, "calls so far`)"],
-    [/, silent\)/, ")"],
-    [/^ *\/\/ Not everything was sent\. The receive.*\n.*\n/m, ""],
-    [/^ *\/\/ The server has shut down.*\n.*\n/m, ""],
-    [/if \(count === 0 \|\| .*\n/, ""],
-    [/^ *\/\/ Signals and timers.*\n/m, ""],
-  ],
-  "ring.ts": [
-    [/, silent: boolean/, ""],
-    [/ *const flags = silent.*\n/, ""],
-    [/flags << 8/, "IOSQE_IO_LINK << 8"],
-    [/ *\* With `silent`.*\n/, ""],
-  ],
-  coroutines: [
-    [/client\.sent\(sent\)/, "clients.sent(client, sent)"],
-    [/return clients\.answered\(client\)/, "return"],
-    [/^heartbeat\(.*\n/m, ""],
-  ],
-  reactors: [
-    [/, stop, counts/, ", counts"],
-    [/^ *\/\/ Without clients.*\n/m, ""],
-  ],
+/** The scripts that have copies, and what is gone in each beside what is gone in all. */
+const lessons: Record<string, string[]> = {
+  ...{
+    single: ['"after one exchange"'],
+    tasks: [],
+    multiplex: [],
+    threads: [],
+    pool: [],
+    reuseport: [],
+    coroutines: [],
+  },
+  ...{ blocking: [], nonblocking: [], select: [], poll: [], epoll: ["edge", "busy", "undrained"], signals: [] },
+  ...{ reactors: ["stop", "describe"], offload: ["jobs", "running", "drop", "isIts", "full"] },
+  ...{ uring: ["silent", "TIMEOUT", "sys.runtimeTurn", "clients.full", "return receive"], processes: ["options.exec"] },
 };
+const gone = ["options.messages", "clients.turn", "acceptor.turn", "clients.answered", "client.silence"]
+  .concat("connection.excused", "connection.abort", "connection.isBroken", "children.timeLimit", "heartbeat", "burn");
+const kept: Record<string, string> = { nonblocking: "heartbeat", offload: "burn" };
 
-/** What no copy has: statements that use it are left out. */
-const gone = [
-  "clients.turn",
-  "acceptor.turn",
-  "clients.answered",
-  "client.silence",
-  "edge",
-  "fd === stop",
-  "connection.excused",
-  "children.timeLimit",
-  "connection.abort",
+/** What is simpler in all copies: an error that would end the process does so, and Ctrl-C does. */
+const simpler: [RegExp, string][] = [
+  [/^( *)try \{\n([^]*?)\n\1\} catch [^]*?\n\1\}$/gm, "$2"],
+  [/\s*\.catch\((cannotListen|\(error\) => fail\(.*\))\)/g, ""],
+  [/while \(!stopping\)/g, "for (;;)"],
+  // What is told for the log, or for a thread that dies.
+  [/(?<=(?:logInLine|logWait|startComputers)\(.*), (?:connection|job|handOut|true)(?=[,)])/g, ""],
+  // nonblocking.ts waits with nothing.
+  [/(?<=new Clients\()listener(?=\))/g, ""],
+  // Sentences about other scripts.
+  [/(?<=[.:*\/] [^.:]*[.:]) [^.:]*\b\w+\.ts\b[^.]*\./g, ""],
 ];
 
-/** Makes one copy. `name` is that of the script, or of the script with an option: epoll_edge. */
-export function copy(name: string, runtime: string): string {
-  const [script] = name.split("_");
-  const source = readFileSync(path.join(scripts, `${script}.ts`), "utf8"), files = new Map<string, Source>();
-  const has = (word: RegExp) => word.test(codeOf(source));
-  const limited = has(/threeMessages/), layered = has(/\/(thread|selector)\.ts/);
-  const tags = [
-    !layered && "logs",
-    has(/\bSelector\b.*selector\.ts/) && "selector",
-    has(/drained/) && "drained",
-    has(/\.cost\b/) && "cost",
-    has(/unregister/) && "waits",
-    has(/joinIfChild/) && "child",
-    has(/turnIsDue/) && "due",
-    has(/client\.closed/) && "closed",
-    has(/\b(clients|acceptor)\.accept\(/) && "accepts",
-    has(/\bclients\.flush\(/) && "flushes",
-    runtime === "deno" ? "deno" : "plain",
-    runtime === "node" && "node",
-    has(/\.exchanges/) && "exchanges",
-    has(/\bMESSAGES\b/) && "counted",
-    has(/clients\.add\(/) ? "added" : has(/unregister/) && "own",
-  ];
-  const endings = [
-    (limited || script === "single") && "First",
-    has(/isMainThread/) && "InThread",
-    has(/joinIfChild/) && "InChild",
-    has(/acceptor/) && "Giving",
-  ].filter(Boolean);
-  /** Whether several threads accept, so that they count together. */
-  const shares = has(/ReusePort/);
-  const sockets = has(/ReusePort/) && runtime === "deno" ? "node" : runtime;
+/** The text without comments and strings, which say nothing about what is used. */
+const codeOf = (text: string) => text.replace(/\/\*\*[^]*?\*\/|(?<!:)\/\/ .*|"[^"\n]*"/g, "");
+const word = (name: string) => `(?<!(?<!\\.\\.)\\.|[#\\w])${name.replace(/[.?]/g, "\\$&")}(?!\\w)`;
+const count = (code: string, pattern: string) => code.match(new RegExp(pattern, "gm"))?.length ?? 0;
+const constant = (option: string) => option.toUpperCase().replaceAll("-", "_");
+const fileOf = (name: string, runtime: string) => `${name}.${runtime === "node" ? "mts" : "ts"}`;
+const nameOf = (unit: string) =>
+  /^(?:async )?(?:function\*?|class|interface|type|const|let) (\w+)/m.exec(unit)?.[1] ?? "";
 
-  /** The hand-written file for what is imported from shim/, with what copies take from there. */
-  function load(from: string): Source {
-    const name = path.basename(from).replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", "ffi")
-      .replace(/^(runtime|end|log|waits|connections)\.ts/, "program.ts");
-    if (files.has(name)) return files.get(name)!;
-    const file: Source = { blocks: new Map(), imports: new Map(), exports: [] };
-    files.set(name, file);
-    const parts = [path.join(scripts, "shim", name), path.join(tools, "copy", name)];
-    if (!shared.includes(name)) parts.shift();
-    if (name === "ffi.ts") parts.unshift(path.join(tools, "copy", `ffi_${runtime}.ts`));
-    for (const part of parts.filter((part) => existsSync(part))) parse(adapt(readFileSync(part, "utf8"), name), file);
-    return file;
-  }
-
-  /** Where a name is declared that a file has, itself or from another. */
-  function find(name: string, file: Source): Source | undefined {
-    if (file.blocks.has(name)) return file;
-    return file.exports.map((from) => find(name, load(from))).find(Boolean);
-  }
-
-  /** What stands in the place of other text, whichever file it is in. */
-  function adapt(text: string, from = ""): string {
-    for (const [pattern, by] of [...simpler[""], ...simpler[from] ?? []]) text = text.replace(pattern, by);
-    if (!tags.includes("exchanges")) text = text.replace(", exchanges: 0", "");
-    if (shares) text = text.replace("++connections", "nextNumber()");
-    // Other scripts are not there.
-    text = text.replace(/(?<=[.:*\/] [^.:]*[.:]) [^.:]*\b\w+\.ts\b[^.]*\./g, "");
-    text = text.replace(/^(.*?) *\/\/ tag: (\w+)\n/gm, (_, line, tag) => tags.includes(tag) ? `${line}\n` : "");
-    for (const ending of endings) {
-      // The one without the ending stands before it.
-      for (const [declaration, name] of text.matchAll(new RegExp(`^[a-z ]*\\b(\\w+)${ending}(?=\\()`, "gm"))) {
-        const at = text.indexOf(declaration), before = text.slice(0, at);
-        const other = [...before.matchAll(new RegExp(`^[a-z ]*\\b${name}(?=\\()`, "gm"))].at(-1)!;
-        text = `${before.slice(0, other.index)}${other[0]}Replaced${before.slice(other.index + other[0].length)}` +
-          declaration.slice(0, -`${ending}`.length) + text.slice(at + declaration.length);
-      }
-    }
-    text = text.replace(/\boptions(, )(?=listener|-1)|, options(?=\))|(?<=new \w+\()options(?=\))/g, "");
-    text = text.replace(/(?<=\()options\b(?=[,)])/g, "HOST, PORT");
-    text = text.replace(/\boptions\.(\w+)|\boptions\["(.*?)"\]/g, (_, a, b) => constant(a ?? b));
-    if (endings.includes("InThread") || endings.includes("InChild")) return text;
-    // Where there is one thread, it needn't say who it is.
-    return text.replace(/\blog\("(\w+)", ([\w.]+)(.*)\);/g, (_, event, id, rest) => {
-      const what = id === "0" ? `"${event}"` : `\`${event} #\${${id}}\``;
-      return `console.log(${what}${rest.replace(/, (\w+), (\w+\.bytes)$/, ", shown($2.subarray(0, $1))")});`;
-    });
-  }
-
-  const settled: string[] = [];
-  const imports: Source["imports"] = new Map(), [given] = /^const options = [^]*?^\);/m.exec(source)!;
-  let lesson = importsIn(source, imports).replace(/^[^]*? \*\/\n/, "").replace(/^const options = [^]*?^\);\n/m, "");
-  for (const [pattern, by] of simpler[name] ?? []) lesson = lesson.replace(pattern, by);
-  lesson = adapt(lesson);
-  if (!has(/isLight/)) lesson = without(lesson, "burn");
-  for (const word of name === "epoll" ? [...gone, "undrained"] : gone) lesson = without(lesson, word);
-  if (limited) lesson = lesson.replace(/for \(;;\) \{(?=\n.*recv)/, "for (let i = 0; i < MESSAGES; i++) {");
-  for (const [name, { from, as }] of imports) {
-    if (!from.startsWith(".") || as.startsWith("*") || find(name, load(from))) continue;
-    if (uses(codeOf(given), name)) imports.delete(name);
-    else lesson = without(lesson, name);
-  }
-  const needs = /^const [^;]*(\w\(|\bnew )/m.test(codeOf(lesson)) && /^(async )?function/m.test(lesson);
-  // A lesson that is nothing but steps becomes a function, as the others are.
-  if (!/^(async )?function/m.test(lesson)) {
-    lesson = `async function main(): Promise<void> {\n${lesson}\n}\n\nawait main();`;
-  }
-  for (const [name, { from }] of imports) {
-    const block = from.startsWith(".") && find(name, load(from))?.blocks.get(name);
-    if (block && /^function/m.test(block) && !block.includes("): Promise<")) {
-      lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
-    }
-  }
-  for (const [, name] of lesson.matchAll(/\bawait sys\.(\w+)/g)) {
-    if (/^function/m.test(find(name, load("./sys.ts"))?.blocks.get(name) ?? "")) {
-      lesson = lesson.replaceAll(`await sys.${name}(`, `sys.${name}(`);
-    }
-  }
-
-  // A function that awaits nothing any more is none that can be awaited.
-  lesson = lesson.replace(
-    /^async function (\w+)\((.*)\): Promise<(\w+)> (\{\n[^]*?^\}\n)/gm,
-    (all, name, values, type, body) => {
-      if (/\bawait /.test(codeOf(body))) return all;
-      settled.push(name);
-      return `function ${name}(${values}): ${type} ${body}`;
-    },
-  );
-  for (const name of settled) lesson = lesson.replaceAll(`await ${name}(`, `${name}(`);
-
-  // What is used, and what that uses.
-  const taken = new Map<string, string>(), outside = new Map<string, string>(), calls = new Map<string, string>();
-  function add(wanted: string, from: Source): void {
-    const file = find(wanted, from), block = file?.blocks.get(wanted);
-    if (!file || !block) throw new Error(`${script}: there is no ${wanted} in copy/`);
-    const [, row] = /^const \w+ = (cFunction\([^]*?\));/m.exec(block) ?? [];
-    if (row && file.blocks === load("calls.ts").blocks) calls.set(wanted, row.replace(/, (\w+)/g, ', "$1"'));
-    if (calls.has(wanted)) return add("cFunction", load("ffi.ts"));
-    if (taken.has(wanted)) return;
-    taken.set(wanted, block);
-    take(codeOf(block), file);
-  }
-  function take(code: string, { imports, blocks }: Source): void {
-    for (const [name, { from, as }] of imports) {
-      if (!uses(code, name)) continue;
-      if (!from.startsWith(".")) outside.set(as, from);
-      else if (!as.startsWith("*")) add(name, load(from));
-      else for (const [, member] of code.matchAll(new RegExp(`\\b${name}\\.(\\w+)`, "g"))) add(member, load(from));
-    }
-    for (const name of blocks.keys()) if (uses(code, name)) add(name, { imports, blocks, exports: [] });
-  }
-  take(codeOf(lesson + (has(/availableParallelism\(\), /) ? "; availableParallelism()" : "")), {
-    ...{ imports, blocks: new Map(), exports: [] },
-  });
-  if (shares) add("nextNumber", load("program.ts"));
-
-  // The order in which they need each other; what all use comes last.
-  const order = ["program.ts", "", "sys.ts", "address.ts", "calls.ts", "ffi.ts"];
-  const rank = (name: string) => order.indexOf(order.includes(name) ? name : "");
-  const sorted = [...files].sort(([a], [b]) => rank(b) - rank(a));
-  const rows = [...calls].map(([name, row]) => `  ${name}: ${row},\n`).join("");
-  const table = `/** System calls, with what they take: see section 2 of the manual. */\nconst sys = {\n${rows}};`;
-  let pieces = sorted.flatMap(([, { blocks }]) => [...blocks]).filter(([name]) => taken.has(name)).map(([, text]) =>
-    text
-  );
-  if (calls.size > 0) {
-    pieces.splice(pieces.findLastIndex((text) => /^(function cF|const [A-Z_]+ = \d)/m.test(text)) + 1, 0, table);
-  }
-  pieces = trim(pieces, lesson);
-
-  // The lesson comes first, unless it has something at its top level that needs what else there is.
-  const at = lesson.search(/\n(\/\/ .*\n)?(if \(isMainThread|(await )?main\()/), end = lesson.slice(at + 1);
-  const line = `// ${"-".repeat(40)}`, rest = [`${line} what it stands on`, ...pieces];
-  let body = (needs ? [...rest, `${line} the server`, lesson] : [lesson.slice(0, at), ...rest, end]).join("\n\n");
-  body = body.replace(/\bsys\.(\w+)/g, (all, name) => calls.has(name) ? all : name);
-  if (calls.has("syscall")) body = body.replace(/(?<![.\w"])syscall\(/g, "sys.syscall(");
-  body = packed(body);
-  const code = codeOf(body), constants = [["host", '"127.0.0.1"'], ["port", "9999"]];
-  if (limited) constants.push(["messages", "3"]);
-  if (has(/isLight/)) constants.push(["work", "0"]);
-  for (const [, name, value] of given.matchAll(/"?([\w-]+)"?: \[([^,\]]+), /g)) constants.push([name, value]);
-  const used = constants.map(([name, value]) => [constant(name), value]).filter(([name]) => uses(code, name));
-  const top = [header(source, name, runtime), importsOf(outside, code + used.map(([, value]) => value))];
-  return [...top, used.map(([name, value]) => `const ${name} = ${value};`).join("\n"), body].join("\n\n") + "\n";
-}
-
-/** Puts constants that follow each other on as few lines as they fit. */
-function packed(text: string): string {
-  return text.replace(/(?:^const [A-Z_\d]+ = .*;\n\n?(?! *\/))+/gm, (all) => {
-    const lines: string[] = [];
-    for (const [, row] of all.matchAll(/^const (.*);$/gm)) {
-      if (lines.length > 0 && `const ${lines.at(-1)}, ${row};`.length <= 80) lines[lines.length - 1] += `, ${row}`;
-      else lines.push(row);
-    }
-    if (lines.length === 1 && all.split("\n").length === 2) return all;
-    return lines.map((line) => `const ${line};\n`).join("") + "\n";
-  });
-}
-
-function constant(option: string): string {
-  return option.toUpperCase().replaceAll("-", "_");
-}
-
-/** Leaves out the statements in which a name is used, and the comments right before them. */
+/** Leaves out a name: as an argument, a choice, an operand, a result, a variable, in comments, or the whole statement. */
 function without(text: string, name: string): string {
-  const statement = new RegExp(
-    `^(?: *(?://|/\\*\\*) .*\\n)*( *)(?!//|/\\*)\\S?.*${wordOf(name)}(?:.*;\\n|[^]*?\\n\\1(?:\\S.*)?[;}]\\n)`,
-    "m",
-  );
-  while (uses(codeOf(text), name)) {
-    const rest = text.replace(statement, "");
-    if (rest === text) throw new Error(`"${name}" is used where no statement can be left out:\n${text}`);
-    text = rest;
-  }
+  const at = word(name), argument = `(?<=\\w\\()${at}(?:, |(?=\\)))|, (?:\\.{3})?${at}(?:\\(.*?\\))?(?=[,)\\]]| \\})`;
+  const others =
+    `${at} \\? [^:]+ : (?=\\w)| && !?${at}|(?<=return) ${at}\\([^()]*\\)(?=;)|(?<=const )${at} = [^,;]*, |, ${at} = [^;]*(?=;)`;
+  text = text.replace(new RegExp(`${argument}|${others}|^ *// .*\`${name}\`.*\n`, "gm"), "");
+  // With the comments before it, until its own line or its block ends.
+  const start = "^(?: *(?://|/\\*\\*) .*\\n)*( *)(?! |//|/\\*)", end = "(?:.*;\\n|[^]*?\\n\\1(?:\\S.*)?[;}]\\n)";
+  while (count(codeOf(text), at) > 0) text = text.replace(new RegExp(`${start}.*${at}${end}`, "m"), "");
   return text;
 }
 
-/** Leaves out the methods of classes that nothing calls; empty lines are around each. */
-function trim(pieces: string[], lesson: string): string[] {
-  for (let before = ""; before !== pieces.join();) {
-    before = pieces.join();
-    const code = codeOf([lesson, ...pieces].join("\n"));
-    pieces = pieces.map((piece) => {
-      if (!/^class /m.test(piece)) return piece;
-      // Several classes have a `close`.
-      const owner = /^class Server/m.test(piece)
-        ? "(server|source|probe|this)"
-        : /^class Clients/m.test(piece)
-        ? "(clients|acceptor|this)"
-        : "";
-      const members = piece.replace(/\n\}$/, "").split(/\n\n(?= {2}\S)/).filter((member) => {
-        const [, name] = /^ {2}(?:async |get )?(#?\w+)\(/m.exec(member) ?? [];
-        return !name || name === "constructor" || new RegExp(`(${owner}\\.|\\{ )${name}\\b`).test(code);
-      });
-      return `${members.join("\n\n")}\n}`;
-    });
+/** Leaves out what nothing uses, again and again. Of what the lesson uses, `names` are declared here. */
+function shake(units: string[], lesson: string, names: Set<string>): string[] {
+  const code = codeOf(units.join("\n")), all = codeOf(lesson) + code;
+  const isUsed = (pattern: string, own: string, code = all) => count(code, pattern) > count(codeOf(own), pattern);
+  // A member may have the same name.
+  const isNeeded = (name: string, own: string, at = `${word(name)}(?!\\(.*\\): .* \\{$)`) =>
+    names.has(name) && isUsed(at, own) || isUsed(at, own, code);
+  const rest = units.map((unit) => {
+    const list = /^((?:\/\*\*[^]*?\*\/\n)?)const ((?:\w+ = [^,;({]+,\s+)+\w+ = [^,;({]+);$/.exec(unit);
+    if (list) {
+      const all = list[2].split(/,\s+/), used = all.filter((one) => isNeeded(one.split(" ")[0], one));
+      return used.length === 0 ? "" : `${used.length === all.length ? list[1] : ""}const ${used.join(", ")};`;
+    }
+    if (!isNeeded(nameOf(unit), unit)) return "";
+    // Several classes have a `close`.
+    const owner = { Server: "(server|source|probe|this)", Clients: "(clients|acceptor|this)" }[nameOf(unit)] ?? "";
+    return unit.replace(/^  (\w+): cFunction.*\n/gm, (row, call) => all.includes(`sys.${call}(`) ? row : "")
+      .replace(
+        /(?<=^class .*\{\n)[^]*(?=^\}$)/m,
+        (body) =>
+          body.split(/(?<=[;}]\n)(?=\n*  [\w#/])/).filter((member) => {
+            const [, name] = /^  (?:static |readonly |async |get )*(#?\w+)/m.exec(member)!;
+            return name === "constructor" || isUsed(`${owner}\\.${name}(?!\\w)|[{,] ${name}(?=,| \\})`, member);
+          }).join(""),
+      );
+  }).filter(Boolean);
+  return rest.join() === units.join() ? rest : shake(rest, lesson, names);
+}
+
+/** Takes `await` from calls of what is not `async` here, and `async` from functions that await nothing then. */
+function settle(text: string): string {
+  const rest = text.replace(/\bawait ((\w+\.)?(\w+)\()/g, (all, call, owner, name) => {
+    const declaration = `^${owner ? "  (?:async )?" : "(?:async )?function "}${name}\\([^]*?\\{\\n`;
+    return /Promise<|^$/.test(text.match(new RegExp(declaration, "gm"))?.join() ?? "") ? all : call;
+  }).replace(/^async (function .*): Promise<(\w+)> (\{\n[^]*?^\}\n)/gm, (all, head, type, body) => {
+    return /\bawait /.test(codeOf(body)) ? all : `${head}: ${type} ${body}`;
+  });
+  return rest === text ? rest : settle(rest);
+}
+
+/** Makes one copy. */
+function copy(name: string, runtime: string): string {
+  const source = readFileSync(path.join(scripts, `${name}.ts`), "utf8"), sources = new Map([["", source]]);
+  const units = new Map<string, string>(), rows = new Map<string, string>(), names = new Set(["sys"]);
+
+  /** Adds what is declared in the files that stand for one of shim/, and before it what these import. */
+  function load(from: string): void {
+    // Deno has no way to share a port but Node's.
+    const sockets = name === "reuseport" && runtime === "deno" ? "node" : runtime;
+    const file = from.replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", `ffi_${runtime}`);
+    if (sources.has(file)) return;
+    const parts = [path.join(scripts, "shim", file), path.join(tools, "copy", file)].slice(
+      /sys|calls/.test(file) ? 0 : 1,
+    );
+    const text = parts.filter((part) => existsSync(part)).map((part) => readFileSync(part, "utf8")).join("\n")
+      .replace(
+        /^(.*?) *\/\/ (only|not) (.*)\n/gm,
+        (_, line, word, names) =>
+          names.split(" ").some((own: string) => [name, runtime].includes(own)) === (word === "only")
+            ? `${line}\n`
+            : "",
+      )
+      .replace(/(?<=cFunction\("\w+".*), (\w+)(?=[,)])/g, ', "$1"');
+    sources.set(file, text);
+    for (const [, from] of text.matchAll(/^(?:import|export) [^;]*?"\.\/(.*)";\n/gm)) load(from);
+    // A declaration begins at the left, and ends where the next one or its comment does.
+    const code = text.replace(/^(import|export [*{])[^;]*;\n|^\/\/ (SPDX.*\n\/\*\*[^]*?\*\/|-{8}.*)\n/gm, "").trim();
+    for (const unit of code.split(/(?<=[;}])\n+(?=[^\s}])/)) {
+      const name = nameOf(unit.replace(/^export /m, "")), before = units.get(name);
+      const [, row] = /^export const \w+ = (cFunction\([^]*\));/m.exec(unit) ?? [];
+      if (row) rows.set(name, `  ${name}: ${row},\n`);
+      else if (before && /^class/.test(unit)) units.set(name, before.slice(0, -1) + unit.replace(/^.*\n/, "\n"));
+      else if (name !== "int") units.set(name, unit.replace(/^export /m, ""));
+    }
+    const table = `/** System calls: see section 2 of the manual. */\nconst sys = {\n${[...rows.values()].join("")}};`;
+    if (file === "calls.ts") units.set("sys", table);
   }
-  return pieces;
-}
 
-function importsOf(outside: Map<string, string>, code: string): string {
-  const lines = new Map<string, string[]>();
-  for (const [as, from] of [...outside].sort()) {
-    const name = as.split(" ").at(-1)!;
-    const isValue = as.startsWith("type ") && outside.has(name);
-    if (uses(code, name) && !isValue) lines.set(from, [...lines.get(from) ?? [], as]);
+  const [given] = /^const options = [^]*?^\);\n/m.exec(source)!;
+  let lesson = source.replace(given, "").replace(/^import [^;]*;\n|^\/\/ SPDX[^]*? \*\/\n/gm, (all) => {
+    const [, imported, from] = /\{ ?([^]*?),?\s*\} from "\.\/shim\/(.*)"/.exec(all) ?? [];
+    if (from) load(from);
+    for (const name of imported?.split(/,\s*/) ?? []) names.add(name.replace("type ", "").trim());
+    return "";
+  });
+  for (const [pattern, by] of simpler) lesson = lesson.replace(pattern, by);
+  for (const [call] of lesson.matchAll(/\bsys\.\w+/g)) names.add(call);
+  const declared = codeOf([...units.values(), ...rows.values()].join("\n"));
+  const isThere = (name: string) =>
+    new RegExp(`(\\w |,\\s+|^  )${name.replace("sys.", "")}( = |:|\\b.*[({]$)`, "m").test(declared);
+  for (
+    const word of [...[...names].filter((name) => !isThere(name) && name !== "parseOptions"), ...lessons[name], ...gone]
+  ) {
+    if (word !== kept[name]) lesson = without(lesson, word);
   }
-  return [...lines].sort().map(([from, names]) =>
-    `import ${/^\* |^process$/.test(names[0]) ? names[0] : `{ ${names.join(", ")} }`} from "${from}";\n`
-  ).join("");
+  const settings = new Map([["HOST", '"127.0.0.1"'], ["PORT", "9999"], ["WORK", "0"]]);
+  for (const [, option, value] of given.matchAll(/"?([\w-]+)"?: \[([^,\]]+), /g)) settings.set(constant(option), value);
+  lesson = lesson.replace(/\[([\w.]+)\]\.join\(.*?\)/g, "$1")
+    .replace(/, options(?=\))/g, "").replace(
+      /\boptions(?=[,)])/g,
+      "HOST, PORT",
+    )
+    .replace(/\boptions(?:\.(\w+)|\["(.*?)"\])/g, (_, a, b) => constant(a ?? b));
+  // Where threads or processes print, a function says which; elsewhere console.log will do.
+  const prints = sources.has("worker.ts") || sources.has("child.ts") ? /^$/ : /\blog\("(\w+)", ([\w.]+)/g;
+  const direct = (text: string) =>
+    text.replace(/\bsys\.(\w+)/g, (all, call) => rows.has(call) ? all : call)
+      .replace(prints, "console.log(`$1 #${$2}`");
+  lesson = direct(lesson).trim();
+  const rest = shake(
+    [...units.values()].map(direct),
+    lesson,
+    new Set([...names].map((name) => name.replace("sys.", ""))),
+  );
+
+  // The lesson comes first, unless what it does at its top level needs the rest. What starts it comes last.
+  const needs = /^const [^;]*(\w\(|\bnew )/m.test(codeOf(lesson)), line = `// ${"-".repeat(40)}`;
+  const at = needs ? 0 : lesson.search(/\n(\/\/ .*\n)?(if \(isMainThread|(await )?main\()/) + 1;
+  const parts = [
+    lesson.slice(0, at),
+    `${line} what it stands on`,
+    ...rest,
+    needs ? `${line} the server` : "",
+    lesson.slice(at),
+  ];
+  const body = settle(parts.filter(Boolean).join("\n\n")).replace(/^(const [A-Z].*;\n)\n(?=const [A-Z])/gm, "$1");
+  const used = [...settings].filter(([name]) => count(codeOf(body), word(name)) > 0);
+  const top = used.map(([name, value]) => `const ${name} = ${value};\n`).join("");
+  return `${header(source, name, runtime)}\n${
+    importsOf([...sources.values()].join(""), codeOf(top + body))
+  }\n${top}\n${body}\n`;
 }
 
-/** The name under which a copy is run. */
-export function fileOf(name: string, runtime: string): string {
-  return `${name}.${runtime === "node" ? "mts" : "ts"}`;
+/** What a text imports from modules of the runtime, as far as the code uses it. */
+function importsOf(text: string, code: string): string {
+  const files = new Map<string, string>(),
+    imports = [...text.matchAll(/^import (type )?([^;]*?) from "([^.].*)";\n/gm)];
+  // What is imported as a value need not be as a type.
+  for (const kind of ["", "type "]) {
+    for (const [, type = "", list, from] of imports) {
+      for (const [, own = "", name] of list.matchAll(/(type |\* as )?(\w+)/g)) {
+        const before = files.get(from) ?? "",
+          isNew = !new RegExp(word(name)).test(before) && count(code, word(name)) > 0;
+        if (isNew && kind === (type || own.replace("* as ", ""))) {
+          files.set(from, `${before}, ${own === "* as " ? own : kind}${name}`);
+        }
+      }
+    }
+  }
+  return [...files].map(([from, names]) => {
+    const list = names.slice(2);
+    return `import ${/^\*|^process$/.test(list) ? list : `{ ${list} }`} from "${from}";\n`;
+  }).join("");
 }
 
-/** The first paragraph of the script's header, and how to run it. */
+/** The first paragraph of the script's header, and how to run the copy. */
 function header(source: string, name: string, runtime: string): string {
-  const [, comment] = /\/\*\*([^]*?) \*\//.exec(source)!;
-  const [first, ...others] = comment.replace(/^ \* ?/gm, "").trim().split("\n\n");
-  const start = /^ *deno run -A scripts\/\w+\.ts/, run = `${commands[runtime]} ${fileOf(name, runtime)}`;
-  const rows = others.find((text) => start.test(text))!.split("\n")
-    .map((line) => line.replace(start, run).replace(/ +or: .*/, "").trim().split(/ {2,}/));
-  const width = Math.max(...rows.map(([line]) => line.length)) + 3;
-  return [
-    "// SPDX-License-Identifier: MIT\n/**",
-    ...first.replace(/\s+/g, " ").match(/\S.{0,75}(?=\s|$)/g)!.map((line) => ` * ${line}`),
-    " *",
-    ...rows.flatMap(([line, note = ""]) => {
-      const [first, ...more] = note.match(new RegExp(`\\S.{0,${74 - width}}(?=\\s|$)`, "g")) ?? [];
-      return [` *   ${line.padEnd(width)}${first ?? ""}`, ...more.map((words) => ` *   ${"".padEnd(width)}${words}`)];
-    }).map((line) => line.trimEnd()),
-    " */",
-  ].join("\n");
+  const [, first] = /\/\*\*\n \* ([^]*?)\n \*\n/.exec(source)!, [, note] = /^ \*   (nc .*)/m.exec(source)!;
+  const rows = [`${commands[runtime]} ${fileOf(name, runtime)}`, note.replace(/ {2,}/, "   ")];
+  const lines = [
+    ...fold(first, 77),
+    "",
+    ...rows.flatMap((row) => fold(row, 71).map((part, i) => (i ? "       " : "  ") + part)),
+  ];
+  return `// SPDX-License-Identifier: MIT\n/**\n${lines.map((line) => ` * ${line}`.trimEnd()).join("\n")}\n */\n`;
 }
 
-/** Wraps comments whose lines are too long. */
+/** Words in lines that are no wider. */
+function fold(words: string, width: number): string[] {
+  return words.replace(/\n \*/g, "").match(new RegExp(`\\S.{0,${width - 1}}(?=\\s|$)`, "g"))!;
+}
+
+/** Wraps comments whose lines are too long; one beside code goes above it. */
 function wrap(text: string): string {
-  const long = (lines: string) => lines.split("\n").some((line) => line.length > 80);
-  const wrapped = (words: string, start: string) =>
-    words.trim().split(/\s+/).join(" ").match(new RegExp(`\\S.{0,${79 - start.length}}(?=\\s|$)`, "g"))!
-      .map((line) => `${start}${line}\n`).join("");
-  // A comment beside code goes above it.
-  text = text.replace(/^(?=.{81})( *)(\S.*;) (\/\/ .*)$/gm, "$1$3\n$1$2");
-  return text.replace(/(?:^( *)\/\/ [^-].*\n)(?:\1\/\/ .*\n)*/gm, (lines, indent) => {
-    return long(lines) ? wrapped(lines.replace(/^ *\/\//gm, ""), `${indent}// `) : lines;
-  }).replace(/^( *)\/\*\*([^]*?)\*\/\n/gm, (lines, indent, words) => {
-    if (!long(lines)) return lines;
-    const paragraphs = words.replace(/^ *\*/gm, "").split(/\n\s*\n/);
-    const body = paragraphs.map((words: string) => wrapped(words, `${indent} * `)).join(`${indent} *\n`);
-    return `${indent}/**\n${body}${indent} */\n`;
+  const comments = /^( *)(?:\/\/ .*(?:\n\1\/\/ .*)*|\/\*\*[^]*?\*\/)$/gm;
+  return text.replace(/^(?=.{81})( *)(\S.*;) (\/\/ .*)$/gm, "$1$3\n$1$2").replace(comments, (all, indent) => {
+    if (!/^.{81}/m.test(all)) return all;
+    const [start, mark, end] = all.includes("/*") ? [`${indent}/**\n`, " * ", `\n${indent} */`] : ["", "// ", ""];
+    const words = all.replace(/^ *(\/\*\*|\/\/|\*(?!\/))|\*\/$/gm, "").trim().replace(/\s+/g, " ");
+    return start + fold(words, 80 - indent.length - mark.length).map((line) => indent + mark + line).join("\n") + end;
   });
 }
 
 /** Writes all copies into a folder. */
-function main(folder: string): void {
-  const files = Object.keys(commands).flatMap((runtime) => {
-    mkdirSync(path.join(folder, runtime), { recursive: true });
-    return lessons.map((name) => {
-      const file = path.join(folder, runtime, fileOf(name, runtime));
-      writeFileSync(file, copy(name, runtime));
-      return file;
-    });
+const folder = process.argv[2] ?? path.join(scripts, "../.github/copies");
+const files = Object.keys(commands).flatMap((runtime) => {
+  mkdirSync(path.join(folder, runtime), { recursive: true });
+  return Object.keys(lessons).map((name) => {
+    const file = path.join(folder, runtime, fileOf(name, runtime));
+    writeFileSync(file, copy(name, runtime));
+    return file;
   });
-  const { status, stderr } = spawnSync("deno", ["fmt", "--quiet", "--no-config", folder], { encoding: "utf8" });
-  if (status !== 0) throw new Error(stderr);
-  for (const file of files) writeFileSync(file, wrap(readFileSync(file, "utf8")));
-}
-
-main(process.argv[2] ?? path.join(scripts, "../.github/copies"));
+});
+const { status, stderr } = spawnSync("deno", ["fmt", "--quiet", "--no-config", folder], { encoding: "utf8" });
+if (status !== 0) throw new Error(stderr);
+for (const file of files) writeFileSync(file, wrap(readFileSync(file, "utf8")));

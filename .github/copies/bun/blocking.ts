@@ -4,20 +4,21 @@
  * for one client after another.
  *
  *   bun blocking.ts
- *   nc 127.0.0.1 9999   in two terminals: the second is served when the first
- *                       has left
+ *   nc 127.0.0.1 9999   in two terminals: the second is served when the
+ *        first has left
  */
 
-import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
-import { writeSync } from "node:fs";
-import { URL } from "node:url";
-import { getSystemErrorName } from "node:util";
 import {
   isMainThread,
   parentPort,
   Worker,
   workerData,
 } from "node:worker_threads";
+import { getSystemErrorName } from "node:util";
+import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
+import { once } from "node:events";
+import { writeSync } from "node:fs";
+import { URL } from "node:url";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
@@ -27,9 +28,9 @@ const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
   const listener = createListener();
-  const server = new BlockingServer(listener);
-  if (THREADS > 0) return await server.startThreads(import.meta.url, THREADS);
-  serveAll(new BlockingThread(server.settings()));
+  const server = new BlockingServer(listener, THREADS);
+  if (THREADS > 0) return await server.startThreads(import.meta.url);
+  serveAll(new BlockingThread(server.settings(0)));
 }
 
 /** Steps 1 to 3. Returns the descriptor of the listening socket. */
@@ -69,6 +70,7 @@ function serveAll(thread: BlockingThread): void {
       peer,
       () => sys.accept4(listener, peer, SOCK_CLOEXEC),
     );
+    if (fd < 0) return;
     for (;;) {
       // Step 5: recv. The thread sleeps here until the client sends something.
       const size = thread.recv(
@@ -89,63 +91,64 @@ function serveAll(thread: BlockingThread): void {
 
 type CKind = "int" | "size" | "pointer";
 
-type Call = (...values: unknown[]) => number;
-
-/** No address. */
-const NULL = { pointer: null as unknown };
-
 /** Finds a function of the C library. */
-function find(name: string, kinds: CKind[], returns = "int"): Call {
+function find(name: string, kinds: CKind[], returns = "int") {
   const types = { int: "i32", size: "u32", pointer: "ptr" } as const;
   const args = kinds.map((kind) => types[kind]);
   const result = returns === "int" ? "i32" : "i64";
-  return dlopen("libc.so.6", { [name]: { args, returns: result } })
-    .symbols[name] as unknown as Call;
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return address;
+  const { symbols } = dlopen("libc.so.6", {
+    [name]: { args, returns: result },
+  });
+  return symbols[name] as unknown as (...values: unknown[]) => number | bigint;
 }
 
 /** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
-  return toArrayBuffer(address as Pointer, 0, size);
+function bytesAt(address: number | bigint, size: number): ArrayBuffer {
+  return toArrayBuffer(Number(address) as Pointer, 0, size);
 }
 
 /** Where the C library keeps the number of this thread's last error. */
 const errno = new Int32Array(
-  bytesAt(Number(find("__errno_location", [], "address")()), 4),
+  bytesAt(find("__errno_location", [], "address")(), 4),
 );
 
-/** What a function takes: numbers, memory, or an address with its length. */
-type Kind = CKind | "address" | "filled";
+/** Memory of `size` bytes, a multiple of 4, also as 32-bit integers. */
+function memory(size: number) {
+  const buffer = new ArrayBuffer(size);
+  return { bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
 
-type Value = number | { pointer: unknown; length?: Memory };
+type Memory = ReturnType<typeof memory>;
+
+/** What a function takes; an address goes with its length. */
+const parameters: Record<string, CKind[]> = {
+  int: ["int"],
+  size: ["size"],
+  pointer: ["pointer"],
+  address: ["pointer", "size"],
+  filled: ["pointer", "pointer"],
+};
+
+const length = new Int32Array([16]);
+
+const lengths: Record<string, unknown[]> = { address: [16], filled: [length] };
 
 /**
  * A function of the C library. It returns the negative number of an error if
  * it fails, as the kernel itself does.
  */
-function cFunction(name: string, ...kinds: Kind[]) {
-  const parameters: Record<Kind, CKind[]> = {
-    int: ["int"],
-    size: ["size"],
-    pointer: ["pointer"],
-    address: ["pointer", "size"],
-    filled: ["pointer", "pointer"],
-  };
+function cFunction(name: string, ...kinds: string[]) {
   const call = find(name, kinds.flatMap((kind) => parameters[kind]));
-  const passed = (value: Value, i: number) => {
-    if (typeof value === "number") return [value];
-    if (kinds[i] === "pointer") return [value.pointer];
-    const { ints, pointer } = value.length!;
-    return [value.pointer, kinds[i] === "filled" ? pointer : ints[0]];
-  };
-  return (...values: Value[]): number => {
-    const result = call(...values.flatMap(passed));
+  return (...values: (number | { bytes: Uint8Array | null })[]): number => {
+    const result = call(
+      ...values.flatMap((value, i) =>
+        typeof value === "number"
+          ? value
+          : [value.bytes, ...lengths[kinds[i]] ?? []]
+      ),
+    );
     // At once, before anything else changes it.
-    return result < 0 ? -errno[0] : result;
+    return result < 0 ? -errno[0] : Number(result);
   };
 }
 
@@ -160,139 +163,115 @@ function systemError(returned: number): Error {
   return new Error(getSystemErrorName(returned));
 }
 
-/** Memory that no garbage collector moves. */
-interface Memory {
-  readonly address: number;
-  readonly pointer: unknown;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same bytes as 32-bit integers. */
-  readonly ints: Int32Array<ArrayBuffer>;
-}
+const AF_INET = 2, SOCK_STREAM = 1, SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2;
+const IPPROTO_TCP = 6, TCP_NODELAY = 1;
 
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
-
-/** Memory of `size` bytes, a multiple of 4, all of them 0. See mmap(2). */
-function memory(size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
-  return memoryAt(Number(address), size);
-}
-
-function memoryAt(address: number, size: number): Memory {
-  const buffer = bytesAt(address, size);
-  return {
-    address,
-    pointer: toPointer(address),
-    bytes: new Uint8Array(buffer),
-    ints: new Int32Array(buffer),
-  };
-}
-
-const AF_INET = 2, SOCK_STREAM = 1, SOCK_CLOEXEC = 0o2000000, SOL_SOCKET = 1;
-const SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
-
-/** System calls, with what they take: see section 2 of the manual. */
+/** System calls: see section 2 of the manual. */
 const sys = {
   socket: cFunction("socket", "int", "int", "int"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
   bind: cFunction("bind", "int", "address"),
   listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
   accept4: cFunction("accept4", "int", "filled", "int"),
   recv: cFunction("recv", "int", "pointer", "size", "int"),
   send: cFunction("send", "int", "pointer", "size", "int"),
   close: cFunction("close", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
 };
 
-/** A `struct sockaddr_in`, with its length. See ip(7). */
-interface SocketAddress extends Memory {
-  readonly length: Memory;
+/** Prints an event: the thread, what happens, to which connection, details. */
+function log(what: string, id: number, ...details: unknown[]): void {
+  const name = workerData?.name ?? "main";
+  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  // console.log would hold back what a thread prints before it blocks.
+  writeSync(1, `${words.join(" ")}\n`);
 }
 
-/** An address to be filled in by a call. */
-function socketAddress(): SocketAddress {
-  const length = memory(4);
-  length.ints[0] = 16;
-  return { ...memory(16), length };
+/** Prints what `lines` returns, every so many seconds. */
+
+/** Prints that the server is ready. */
+function ready(host: string, port: number): void {
+  console.log(`listening on ${host}:${port}`);
+}
+
+/** `HOST:PORT`. */
+function formatAddress(host: string, port: number): string {
+  return `${host}:${port}`;
+}
+
+type SocketAddress = Memory;
+
+/** An address to be filled in by a call: a `struct sockaddr_in`, see ip(7). */
+function socketAddress(): Memory {
+  return memory(16);
 }
 
 /** An address as `HOST:PORT`. */
-function addressText({ bytes }: SocketAddress): string {
+function addressText({ bytes }: Memory): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
 /** The address of an IPv4 host, and a port. */
-function resolveAddresses(host: string, port: number): SocketAddress[] {
-  const address = socketAddress();
-  address.bytes.set([
-    AF_INET,
-    0,
-    port >> 8,
-    port,
-    ...host.split(".").map(Number),
-  ]);
+function resolveAddresses(host: string, port: number): Memory[] {
+  const address = socketAddress(), parts = host.split(".").map(Number);
+  address.bytes.set([AF_INET, 0, port >> 8, port, ...parts]);
   return [address];
 }
 
 /** The family of an address. */
-function familyOf({ bytes }: SocketAddress): number {
+function familyOf({ bytes }: Memory): number {
   return bytes[0];
 }
 
 /** The port of an address. */
-function portOf({ bytes }: SocketAddress): number {
+function portOf({ bytes }: Memory): number {
   return bytes[2] << 8 | bytes[3];
 }
 
 /** Sets an option that is an `int`. See setsockopt(2). */
-function setOption(
-  fd: number,
-  level: number,
-  option: number,
-  value: number,
-): number {
+function setOption(fd: number, level: number, option: number, n: number) {
   const int = memory(4);
-  int.ints[0] = value;
+  int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
-/** What a thread needs to know. */
-interface Settings {
-  listener: number;
+/** Prints what a wait has found: figures with their meanings. */
+
+const numbers: Int32Array = workerData?.numbers ??
+  new Int32Array(new SharedArrayBuffer(4));
+
+/** Counts the connections of all threads, from 1. */
+function nextNumber(): number {
+  return Atomics.add(numbers, 0, 1) + 1;
+}
+
+/** Starts a thread that runs `script`, and waits for its first message. */
+async function startWorker(script: string, data: object): Promise<Worker> {
+  const worker = new Worker(new URL(script), { workerData: data });
+  await once(worker, "message");
+  return worker;
 }
 
 /** What the threads of a server share. */
 class BlockingServer {
   readonly listener: number;
+  #threads: number;
 
-  constructor(listener: number) {
+  constructor(listener: number, threads: number) {
     this.listener = listener;
+    this.#threads = threads;
   }
 
   /** What a thread needs. */
-  settings(): Settings {
-    return { listener: this.listener };
+  settings(i: number) {
+    return { name: `t-${i}`, numbers, listener: this.listener };
   }
 
   /** Starts threads that run `script`, one after the other. */
-  async startThreads(script: string, count: number): Promise<void> {
-    for (let i = 1; i <= count; i++) {
-      const settings = () => ({
-        ...threadSettings(`t-${i}`),
-        ...this.settings(),
-      });
-      await keepWorker(script, settings, () => () => {});
+  async startThreads(script: string): Promise<void> {
+    for (let i = 1; i <= this.#threads; i++) {
+      await startWorker(script, this.settings(i));
     }
   }
 }
@@ -303,31 +282,23 @@ class BlockingThread {
   #id = 0;
   #result = 0;
 
-  constructor({ listener }: Settings) {
+  constructor({ listener }: { listener: number }) {
     this.listener = listener;
     parentPort?.postMessage("ready");
   }
 
   /** Makes an accept4(2) call that fills in `peer`. Returns the descriptor. */
   accept(peer: SocketAddress, call: () => number): number {
-    for (;;) {
-      const fd = call();
-      if (fd < 0) {
-        log("error", 0, `accept: ${systemError(fd)}`);
-        // Perhaps there is no descriptor left.
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
-        continue;
-      }
-      this.#id = nextNumber();
-      log("accept", this.#id, addressText(peer));
-      return fd;
-    }
+    const fd = must(call());
+    this.#id = nextNumber();
+    log("accept", this.#id, addressText(peer));
+    return fd;
   }
 
-  /** Makes a recv(2) call that fills `buffer`. Returns how many bytes came. */
-  recv(buffer: Memory, call: () => number): number {
+  /** Makes a recv(2) call. Returns how many bytes came. */
+  recv(_: Memory, call: () => number): number {
     const size = this.#result = call();
-    if (size > 0) log("recv", this.#id, shown(buffer.bytes.subarray(0, size)));
+    if (size > 0) log("recv", this.#id, size);
     return Math.max(size, 0);
   }
 
@@ -351,78 +322,6 @@ class BlockingThread {
       this.#result === 0 ? "by the client" : systemError(this.#result),
     );
   }
-}
-
-/**
- * Starts a thread that runs `script`, and waits for its first message. Calls
- * `started`, and when the thread dies what that returned: then there will be
- * another thread.
- */
-async function keepWorker<Data extends ThreadSettings>(
-  script: string,
-  settings: () => Data,
-  started: (worker: Worker, data: Data) => () => void,
-): Promise<void> {
-  const data = settings();
-  const worker = new Worker(new URL(script), { workerData: data });
-  worker.on(
-    "error",
-    (error) => log("error", 0, `thread ${data.name}: ${error}`),
-  );
-  await new Promise((resolve) => worker.once("message", resolve));
-  const died = started(worker, data);
-  worker.on("exit", () => {
-    died();
-    keepWorker(script, settings, started);
-  });
-}
-
-const threadName: string = workerData?.name ?? "main";
-
-/** Prints an event: the thread, what happens, to which connection, details. */
-function log(
-  event: string,
-  id: number,
-  ...details: unknown[]
-): void {
-  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
-  // console.log would hold back what a thread prints before it blocks.
-  writeSync(1, `${words.join(" ")}\n`);
-}
-
-/** `HOST:PORT`. */
-function formatAddress(host: string, port: number): string {
-  return `${host}:${port}`;
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints that the server is ready. */
-function ready(host: string, port: number): void {
-  console.log(`listening on ${host}:${port}`);
-}
-
-const numbers: Int32Array = workerData?.numbers ??
-  new Int32Array(new SharedArrayBuffer(4));
-
-/** Counts the connections of all threads, from 1. */
-function nextNumber(): number {
-  return Atomics.add(numbers, 0, 1) + 1;
-}
-
-/** What a thread is told. */
-interface ThreadSettings {
-  readonly name: string;
-  readonly numbers: Int32Array;
-}
-
-/** For a thread with this name. */
-function threadSettings(name: string): ThreadSettings {
-  return { name, numbers };
 }
 
 if (isMainThread) await main();

@@ -14,65 +14,11 @@ const PORT = 9999;
 
 // ---------------------------------------- what it stands on
 
-const READ = 1, WRITE = 4;
-
-/** What can be waited for. */
-interface Source {
-  readable(): Promise<void>;
-  writable?(): Promise<void>;
+/** Prints what a wait has found: figures with their meanings, and a detail. */
+function logWait(call: string, figures: object, detail = () => ""): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  console.log(call, words.join(", "), detail());
 }
-
-/** A set of sources; what is not dealt with is ready again at once. */
-class Selector<D> {
-  #watches = new Map<Source, { events: number; data: D }>();
-  /** Handed over, or new: it is not known whether they are ready. */
-  #unknown: Source[] = [];
-  #ready: Source[] = [];
-  #wake = () => {};
-
-  get size(): number {
-    return this.#watches.size;
-  }
-
-  /** Watches a source; `data` comes back whenever it is ready. */
-  register(source: Source, events: number, data: D): void {
-    this.#watches.set(source, { events, data });
-    this.#unknown.push(source);
-  }
-
-  /** Watches a source for other events. */
-  modify(source: Source, events: number): void {
-    this.#watches.get(source)!.events = events;
-  }
-
-  /** Watches a source no longer. */
-  unregister(source: Source): void {
-    this.#watches.delete(source);
-  }
-
-  /** Waits until a source is ready, and returns the data of all that are. */
-  async select(): Promise<D[]> {
-    for (const source of this.#unknown) this.#ask(source);
-    while (this.#ready.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    // The runtime tells of all that its own wait for events has found.
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#unknown = this.#ready;
-    this.#ready = [];
-    return this.#unknown.map((source) => this.#watches.get(source)!.data);
-  }
-
-  async #ask(source: Source): Promise<void> {
-    const watch = this.#watches.get(source);
-    if (!watch) return;
-    await (watch.events === READ ? source.readable() : source.writable!());
-    this.#ready.push(source);
-    this.#wake();
-  }
-}
-
-let connections = 0;
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 function listen(hostname: string, port: number): Server {
@@ -83,70 +29,62 @@ function listen(hostname: string, port: number): Server {
 
 /** A listening socket. */
 class Server {
-  #next: Connection | null = null;
-  #accepted: Connection[] = [];
-  #wake = () => {};
+  #queue: Connection[] = [];
+  #next = Promise.withResolvers<void>();
   readonly listener: Bun.TCPSocketListener<Connection>;
 
   constructor(address: { hostname: string; port: number }) {
     // The same functions serve all sockets; `data` is a socket's own.
     const socket: Bun.SocketHandler<Connection> = {
       open: (socket) => {
-        this.#accepted.push(socket.data = new Connection(socket));
-        this.#wake();
+        this.#queue.push(socket.data = new Connection(socket));
+        this.#next.resolve();
       },
-      data: (socket, data) => socket.data.arrived(data),
-      drain: (socket) => socket.data.wake(),
-      end: (socket) => socket.data.ended("by the client"),
-      error: (socket, error) => socket.data.ended(`${error}`),
-      close: (socket) => socket.data.ended("reset by the client"),
+      data: ({ data: connection }, data) => connection.arrived(data),
+      drain: ({ data: connection }) => connection.wake(),
+      end: ({ data: connection }) => connection.wake("by the client"),
+      close: ({ data: connection }) => connection.wake("reset"),
     };
     // With allowHalfOpen, a client that shuts down its side still gets replies.
     this.listener = Bun.listen({ ...address, allowHalfOpen: true, socket });
   }
 
+  /** The port that was bound, also when 0 was asked for. */
+
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
-    while (this.#accepted.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    return this.#accepted.shift()!;
+    if (!this.#queue[0]) await (this.#next = Promise.withResolvers()).promise;
+    return this.#queue.shift()!;
   }
+
+  #client: Connection | null = null;
 
   /** Resolves when `acceptNow` has a client. */
   async readable(): Promise<void> {
-    this.#next ??= await this.accept();
+    this.#client ??= await this.accept();
   }
 
   /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
   acceptNow(): Connection | null {
-    const next = this.#next;
-    this.#next = null;
-    return next;
+    const client = this.#client;
+    this.#client = null;
+    return client;
   }
 }
 
 /** A connected socket. A failure reads as the end of the stream. */
 class Connection {
-  readonly id = ++connections;
+  static #count = 0;
+  readonly id = ++Connection.#count;
   #socket: Bun.Socket<Connection>;
   #unread: Uint8Array[] = [];
-  /** Why it ended. */
   #reason = "";
   #change = Promise.withResolvers<void>();
-  #received: Uint8Array | null = null;
-  #sent = Promise.resolve();
 
   constructor(socket: Bun.Socket<Connection>) {
     this.#socket = socket;
     const { remoteAddress, remotePort } = socket;
     console.log(`accept #${this.id}`, `${remoteAddress}:${remotePort}`);
-  }
-
-  /** Has `recv` and `send` look again. */
-  wake(): void {
-    this.#change.resolve();
-    this.#change = Promise.withResolvers();
   }
 
   arrived(data: Uint8Array): void {
@@ -155,31 +93,39 @@ class Connection {
     this.wake();
   }
 
-  ended(reason: string): void {
-    this.#reason ||= reason;
-    this.wake();
+  /** Something has happened: `recv` and `send` look again. */
+  wake(reason = this.#reason): void {
+    this.#reason = reason;
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
   }
 
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
-    while (this.#unread.length === 0 && !this.#reason) {
-      await this.#change.promise;
-    }
+    while (!this.#unread[0] && !this.#reason) await this.#change.promise;
     if (this.#unread.length === 8) this.#socket.resume();
-    const data = this.#unread.shift() ?? new Uint8Array(0);
-    return data;
+    const data = this.#unread.shift();
+    return data ?? new Uint8Array(0);
   }
 
-  /** Sends all of `data`: send(2) in a loop. */
+  /** Sends all of `data`: each write takes a part, or -1 if it is closed. */
   async send(data: Uint8Array): Promise<void> {
     for (;;) {
-      // As much as the kernel takes; -1 if the socket is closed.
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;
       data = data.subarray(sent);
       await this.#change.promise;
     }
   }
+
+  /** Closes the connection. See close(2). */
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
+    this.#socket.end();
+  }
+
+  #received: Uint8Array | null = null;
+  #sent = Promise.resolve();
 
   /** Resolves when `recvNow` has something. */
   async readable(): Promise<void> {
@@ -190,7 +136,7 @@ class Connection {
   recvNow(): Uint8Array | null {
     const data = this.#received;
     this.#received = null;
-    if (data && data.length > 0) console.log(`recv #${this.id}`, shown(data));
+    if (data && data.length > 0) console.log(`recv #${this.id}`, data.length);
     return data;
   }
 
@@ -205,28 +151,63 @@ class Connection {
   writable(): Promise<void> {
     return this.#sent;
   }
+}
 
-  /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
-    this.#socket.end();
+/** What to wait for: bytes or a client, and room for bytes. */
+const READ = 1, WRITE = 4;
+
+/** A set of sources; what is not dealt with is ready again at once. */
+class Selector<D> {
+  #watches = new Map<Source, { events: number; data: D }>();
+  /** Not known to be ready: new, or handed over by the last `select`. */
+  #unknown: Source[] = [];
+  #ready: Source[] = [];
+  #wake = () => {};
+
+  get size(): number {
+    return this.#watches.size;
+  }
+
+  /** Watches a source; `data` comes back whenever it is ready. */
+  register(source: Source, events: number, data: D): void {
+    this.#watches.set(source, { events, data });
+    this.#unknown.push(source);
+  }
+
+  modify(source: Source, events: number): void {
+    this.#watches.get(source)!.events = events;
+  }
+
+  unregister(source: Source): void {
+    this.#watches.delete(source);
+  }
+
+  /** Waits until a source is ready, and returns the data of all that are. */
+  async select(): Promise<D[]> {
+    for (const source of this.#unknown) this.#watch(source);
+    if (this.#ready.length === 0) {
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    // The runtime tells of all that its own wait for events has found.
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#unknown = this.#ready;
+    this.#ready = [];
+    return this.#unknown.map((source) => this.#watches.get(source)!.data);
+  }
+
+  async #watch(source: Source): Promise<void> {
+    const watch = this.#watches.get(source);
+    if (!watch) return;
+    await (watch.events === READ ? source.readable() : source.writable!());
+    this.#ready.push(source);
+    this.#wake();
   }
 }
 
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what a wait has found: figures with their meanings, and a detail. */
-function logWait(
-  event: string,
-  figures: Record<string, number>,
-  detail = () => "",
-): void {
-  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(event, words.join(", "), detail());
+/** What can be waited for. */
+interface Source {
+  readable(): Promise<void>;
+  writable?(): Promise<void>;
 }
 
 // ---------------------------------------- the server

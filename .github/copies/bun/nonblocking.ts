@@ -1,80 +1,87 @@
 // SPDX-License-Identifier: MIT
 /**
- * Non-blocking I/O by busy polling: the server tries every socket in turn,
- * over and over.
+ * Non-blocking I/O by busy polling: the server tries every socket in turn, over
+ * and over.
  *
  *   bun nonblocking.ts
- *   nc 127.0.0.1 9999    in several terminals: one thread serves them all
+ *   nc 127.0.0.1 9999   in several terminals: one thread serves them all
  */
 
-import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
 import { setTimeout } from "node:timers";
 import { getSystemErrorName } from "node:util";
+import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
 
 // ---------------------------------------- what it stands on
 
+/** Prints what `lines` returns, every so many seconds. */
+
+function heartbeat(what: string, seconds: number, lines: () => string[]): void {
+  setInterval(() => console.log(what, ...lines()), seconds * 1000);
+}
+
 type CKind = "int" | "size" | "pointer";
 
-type Call = (...values: unknown[]) => number;
-
-/** No address. */
-const NULL = { pointer: null as unknown };
-
 /** Finds a function of the C library. */
-function find(name: string, kinds: CKind[], returns = "int"): Call {
+function find(name: string, kinds: CKind[], returns = "int") {
   const types = { int: "i32", size: "u32", pointer: "ptr" } as const;
   const args = kinds.map((kind) => types[kind]);
   const result = returns === "int" ? "i32" : "i64";
-  return dlopen("libc.so.6", { [name]: { args, returns: result } })
-    .symbols[name] as unknown as Call;
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return address;
+  const { symbols } = dlopen("libc.so.6", {
+    [name]: { args, returns: result },
+  });
+  return symbols[name] as unknown as (...values: unknown[]) => number | bigint;
 }
 
 /** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
-  return toArrayBuffer(address as Pointer, 0, size);
+function bytesAt(address: number | bigint, size: number): ArrayBuffer {
+  return toArrayBuffer(Number(address) as Pointer, 0, size);
 }
 
 /** Where the C library keeps the number of this thread's last error. */
 const errno = new Int32Array(
-  bytesAt(Number(find("__errno_location", [], "address")()), 4),
+  bytesAt(find("__errno_location", [], "address")(), 4),
 );
 
-/** What a function takes: numbers, memory, or an address with its length. */
-type Kind = CKind | "address" | "filled";
+/** Memory of `size` bytes, a multiple of 4, also as 32-bit integers. */
+function memory(size: number) {
+  const buffer = new ArrayBuffer(size);
+  return { bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
 
-type Value = number | { pointer: unknown; length?: Memory };
+type Memory = ReturnType<typeof memory>;
+
+/** What a function takes; an address goes with its length. */
+const parameters: Record<string, CKind[]> = {
+  int: ["int"],
+  size: ["size"],
+  pointer: ["pointer"],
+  address: ["pointer", "size"],
+  filled: ["pointer", "pointer"],
+};
+
+const length = new Int32Array([16]);
+
+const lengths: Record<string, unknown[]> = { address: [16], filled: [length] };
 
 /**
  * A function of the C library. It returns the negative number of an error if
  * it fails, as the kernel itself does.
  */
-function cFunction(name: string, ...kinds: Kind[]) {
-  const parameters: Record<Kind, CKind[]> = {
-    int: ["int"],
-    size: ["size"],
-    pointer: ["pointer"],
-    address: ["pointer", "size"],
-    filled: ["pointer", "pointer"],
-  };
+function cFunction(name: string, ...kinds: string[]) {
   const call = find(name, kinds.flatMap((kind) => parameters[kind]));
-  const passed = (value: Value, i: number) => {
-    if (typeof value === "number") return [value];
-    if (kinds[i] === "pointer") return [value.pointer];
-    const { ints, pointer } = value.length!;
-    return [value.pointer, kinds[i] === "filled" ? pointer : ints[0]];
-  };
-  return (...values: Value[]): number => {
-    const result = call(...values.flatMap(passed));
+  return (...values: (number | { bytes: Uint8Array | null })[]): number => {
+    const result = call(
+      ...values.flatMap((value, i) =>
+        typeof value === "number"
+          ? value
+          : [value.bytes, ...lengths[kinds[i]] ?? []]
+      ),
+    );
     // At once, before anything else changes it.
-    return result < 0 ? -errno[0] : result;
+    return result < 0 ? -errno[0] : Number(result);
   };
 }
 
@@ -89,96 +96,47 @@ function systemError(returned: number): Error {
   return new Error(getSystemErrorName(returned));
 }
 
-/** Memory that no garbage collector moves. */
-interface Memory {
-  readonly address: number;
-  readonly pointer: unknown;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same bytes as 32-bit integers. */
-  readonly ints: Int32Array<ArrayBuffer>;
-}
-
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
-
-/** Memory of `size` bytes, a multiple of 4, all of them 0. See mmap(2). */
-function memory(size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
-  return memoryAt(Number(address), size);
-}
-
-function memoryAt(address: number, size: number): Memory {
-  const buffer = bytesAt(address, size);
-  return {
-    address,
-    pointer: toPointer(address),
-    bytes: new Uint8Array(buffer),
-    ints: new Int32Array(buffer),
-  };
-}
-
-const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000, SOL_SOCKET = 1, SO_REUSEADDR = 2;
+const EAGAIN = 11;
+const AF_INET = 2,
+  SOCK_STREAM = 1,
+  SOCK_NONBLOCK = 0o4000,
+  SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2;
 const IPPROTO_TCP = 6, TCP_NODELAY = 1;
 
-/** System calls, with what they take: see section 2 of the manual. */
+/** System calls: see section 2 of the manual. */
 const sys = {
-  accept4: cFunction("accept4", "int", "filled", "int"),
-  send: cFunction("send", "int", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
   socket: cFunction("socket", "int", "int", "int"),
   bind: cFunction("bind", "int", "address"),
   listen: cFunction("listen", "int", "int"),
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  recv: cFunction("recv", "int", "pointer", "size", "int"),
+  send: cFunction("send", "int", "pointer", "size", "int"),
+  close: cFunction("close", "int"),
   getsockname: cFunction("getsockname", "int", "filled"),
   setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  recv: cFunction("recv", "int", "pointer", "size", "int"),
 };
 
-/** A `struct sockaddr_in`, with its length. See ip(7). */
-interface SocketAddress extends Memory {
-  readonly length: Memory;
-}
+type SocketAddress = Memory;
 
-/** An address to be filled in by a call. */
-function socketAddress(): SocketAddress {
-  const length = memory(4);
-  length.ints[0] = 16;
-  return { ...memory(16), length };
+/** An address to be filled in by a call: a `struct sockaddr_in`, see ip(7). */
+function socketAddress(): Memory {
+  return memory(16);
 }
 
 /** An address as `HOST:PORT`. */
-function addressText({ bytes }: SocketAddress): string {
+function addressText({ bytes }: Memory): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
 /** The address of an IPv4 host, and a port. */
-function resolveAddresses(host: string, port: number): SocketAddress[] {
-  const address = socketAddress();
-  address.bytes.set([
-    AF_INET,
-    0,
-    port >> 8,
-    port,
-    ...host.split(".").map(Number),
-  ]);
+function resolveAddresses(host: string, port: number): Memory[] {
+  const address = socketAddress(), parts = host.split(".").map(Number);
+  address.bytes.set([AF_INET, 0, port >> 8, port, ...parts]);
   return [address];
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
+/** The first three steps: socket(2), bind(2), listen(2). */
 function openListener(host: string, port: number, type: number): number {
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
@@ -194,14 +152,9 @@ function openListener(host: string, port: number, type: number): number {
 }
 
 /** Sets an option that is an `int`. See setsockopt(2). */
-function setOption(
-  fd: number,
-  level: number,
-  option: number,
-  value: number,
-): number {
+function setOption(fd: number, level: number, option: number, n: number) {
   const int = memory(4);
-  int.ints[0] = value;
+  int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
@@ -219,11 +172,24 @@ async function runtimeTurn(): Promise<void> {
 }
 
 /** What the loop must remember of a client between two events. */
-interface Client {
+class Client {
   readonly fd: number;
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
-  unsent: Uint8Array | null;
+  unsent: Uint8Array | null = null;
+
+  constructor(fd: number, id: number) {
+    this.fd = fd;
+    this.id = id;
+  }
+
+  received(_: Uint8Array, size: number): void {
+    console.log(`recv #${this.id}`, size);
+  }
+
+  sent(size: number): void {
+    console.log(`send #${this.id}`, size);
+  }
 }
 
 /** The clients of a listening socket. */
@@ -235,12 +201,6 @@ class Clients {
     return this.#clients.size;
   }
 
-  /** Whether a client has this descriptor. */
-  has(fd: number): boolean {
-    return this.#clients.has(fd);
-  }
-
-  /** Calls `visit` for each client. */
   each(visit: (client: Client) => void): void {
     this.#clients.forEach(visit);
   }
@@ -248,20 +208,15 @@ class Clients {
   /** Takes what accept4(2) has returned. Whether there can be another one. */
   accepted(fd: number, peer: SocketAddress): boolean {
     if (fd === -EAGAIN) return false;
-    if (fd < 0) {
-      // Out of descriptors. Clients wait in the backlog, until one leaves.
-      console.log("error", `accept: ${systemError(fd)}`);
-      return false;
-    }
     const id = ++this.#connections;
     console.log(`accept #${id}`, addressText(peer));
-    this.add(fd, id);
+    this.add(must(fd), id);
     return true;
   }
 
   /** Makes a client of a descriptor and a number. */
   add(fd: number, id: number): void {
-    this.#clients.set(fd, { fd, id, unsent: null });
+    this.#clients.set(fd, new Client(fd, id));
   }
 
   /** Closes a connection, because of the end of the stream (0) or an error. */
@@ -269,28 +224,9 @@ class Clients {
     const { fd, id } = client;
     this.#clients.delete(fd);
     sys.close(fd);
-    console.log(
-      `close #${id}`,
-      result === 0 ? "by the client" : systemError(result),
-    );
+    const why = result === 0 ? "by the client" : systemError(result);
+    console.log(`close #${id}`, why);
   }
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what `lines` returns, every so many seconds. */
-function heartbeat(
-  event: string,
-  seconds: number,
-  lines: () => string[],
-): void {
-  setInterval(() => {
-    for (const line of lines()) console.log(event, line);
-  }, seconds * 1000);
 }
 
 // ---------------------------------------- the server
@@ -327,7 +263,7 @@ function handle(client: Client): void {
   const size = counted(sys.recv(client.fd, buffer, SIZE, 0));
   if (size === -EAGAIN) return;
   if (size <= 0) return clients.close(client, size);
-  console.log(`recv #${client.id}`, shown(buffer.bytes.subarray(0, size)));
+  client.received(buffer.bytes, size);
   send(client, size);
 }
 
@@ -340,7 +276,7 @@ function send(client: Client, size: number): void {
   // Full: no error.
   if (sent === -EAGAIN && client.unsent) return;
   if (sent < 0 && sent !== -EAGAIN) return clients.close(client, sent);
-  if (sent > 0) console.log(`send #${client.id}`, sent);
+  if (sent > 0) client.sent(sent);
   client.unsent = sent === size
     ? null
     : buffer.bytes.slice(Math.max(sent, 0), size);

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: MIT
 /**
- * Several reactors: one thread accepts, and gives each client to one of
- * several threads with an event loop each.
+ * Several reactors: one thread accepts, and gives each client to one of several
+ * threads with an event loop each.
  *
  *   bun reactors.ts
  *   nc 127.0.0.1 9999   in several terminals: the log shows which loop gets
- *                       which client
+ *        which client
  */
 
-import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
-import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import process from "node:process";
-import { URL } from "node:url";
-import { getSystemErrorName } from "node:util";
 import {
   isMainThread,
   type MessagePort,
   parentPort,
-  type Transferable,
   Worker,
   workerData,
 } from "node:worker_threads";
+import process from "node:process";
+import { getSystemErrorName } from "node:util";
+import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
+import { once } from "node:events";
+import { writeSync } from "node:fs";
+import { URL } from "node:url";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
@@ -30,65 +30,84 @@ const SPREAD = "round";
 
 // ---------------------------------------- what it stands on
 
+/** Prints an event: the thread, what happens, to which connection, details. */
+function log(what: string, id: number, ...details: unknown[]): void {
+  const name = workerData?.name ?? "main";
+  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  // console.log would hold back what a thread prints before it blocks.
+  writeSync(1, `${words.join(" ")}\n`);
+}
+
+/** Prints what a wait has found: figures with their meanings. */
+
+function logWait(call: string, figures: object): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  log(call, 0, words.join(", "));
+}
+
 type CKind = "int" | "size" | "pointer";
 
-type Call = (...values: unknown[]) => number;
-
-/** No address. */
-const NULL = { pointer: null as unknown };
-
 /** Finds a function of the C library. */
-function find(name: string, kinds: CKind[], returns = "int"): Call {
+function find(name: string, kinds: CKind[], returns = "int") {
   const types = { int: "i32", size: "u32", pointer: "ptr" } as const;
   const args = kinds.map((kind) => types[kind]);
   const result = returns === "int" ? "i32" : "i64";
-  return dlopen("libc.so.6", { [name]: { args, returns: result } })
-    .symbols[name] as unknown as Call;
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return address;
+  const { symbols } = dlopen("libc.so.6", {
+    [name]: { args, returns: result },
+  });
+  return symbols[name] as unknown as (...values: unknown[]) => number | bigint;
 }
 
 /** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
-  return toArrayBuffer(address as Pointer, 0, size);
+function bytesAt(address: number | bigint, size: number): ArrayBuffer {
+  return toArrayBuffer(Number(address) as Pointer, 0, size);
 }
 
 /** Where the C library keeps the number of this thread's last error. */
 const errno = new Int32Array(
-  bytesAt(Number(find("__errno_location", [], "address")()), 4),
+  bytesAt(find("__errno_location", [], "address")(), 4),
 );
 
-/** What a function takes: numbers, memory, or an address with its length. */
-type Kind = CKind | "address" | "filled";
+/** Memory of `size` bytes, a multiple of 4, also as 32-bit integers. */
+function memory(size: number) {
+  const buffer = new ArrayBuffer(size);
+  return { bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
 
-type Value = number | { pointer: unknown; length?: Memory };
+type Memory = ReturnType<typeof memory>;
+
+/** No address. */
+const NULL = { bytes: null };
+
+/** What a function takes; an address goes with its length. */
+const parameters: Record<string, CKind[]> = {
+  int: ["int"],
+  size: ["size"],
+  pointer: ["pointer"],
+  address: ["pointer", "size"],
+  filled: ["pointer", "pointer"],
+};
+
+const length = new Int32Array([16]);
+
+const lengths: Record<string, unknown[]> = { address: [16], filled: [length] };
 
 /**
  * A function of the C library. It returns the negative number of an error if
  * it fails, as the kernel itself does.
  */
-function cFunction(name: string, ...kinds: Kind[]) {
-  const parameters: Record<Kind, CKind[]> = {
-    int: ["int"],
-    size: ["size"],
-    pointer: ["pointer"],
-    address: ["pointer", "size"],
-    filled: ["pointer", "pointer"],
-  };
+function cFunction(name: string, ...kinds: string[]) {
   const call = find(name, kinds.flatMap((kind) => parameters[kind]));
-  const passed = (value: Value, i: number) => {
-    if (typeof value === "number") return [value];
-    if (kinds[i] === "pointer") return [value.pointer];
-    const { ints, pointer } = value.length!;
-    return [value.pointer, kinds[i] === "filled" ? pointer : ints[0]];
-  };
-  return (...values: Value[]): number => {
-    const result = call(...values.flatMap(passed));
+  return (...values: (number | { bytes: Uint8Array | null })[]): number => {
+    const result = call(
+      ...values.flatMap((value, i) =>
+        typeof value === "number"
+          ? value
+          : [value.bytes, ...lengths[kinds[i]] ?? []]
+      ),
+    );
     // At once, before anything else changes it.
-    return result < 0 ? -errno[0] : result;
+    return result < 0 ? -errno[0] : Number(result);
   };
 }
 
@@ -103,83 +122,46 @@ function systemError(returned: number): Error {
   return new Error(getSystemErrorName(returned));
 }
 
-/** Memory that no garbage collector moves. */
-interface Memory {
-  readonly address: number;
-  readonly pointer: unknown;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same bytes as 32-bit integers. */
-  readonly ints: Int32Array<ArrayBuffer>;
-}
-
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
-
-/** Memory of `size` bytes, a multiple of 4, all of them 0. See mmap(2). */
-function memory(size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
-  return memoryAt(Number(address), size);
-}
-
-function memoryAt(address: number, size: number): Memory {
-  const buffer = bytesAt(address, size);
-  return {
-    address,
-    pointer: toPointer(address),
-    bytes: new Uint8Array(buffer),
-    ints: new Int32Array(buffer),
-  };
-}
-
-const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
+const EAGAIN = 11;
+const AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2;
+const IPPROTO_TCP = 6, TCP_NODELAY = 1;
 const EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3;
 
-/** A `struct sockaddr_in`, with its length. See ip(7). */
-interface SocketAddress extends Memory {
-  readonly length: Memory;
-}
+/** System calls: see section 2 of the manual. */
+const sys = {
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  recv: cFunction("recv", "int", "pointer", "size", "int"),
+  send: cFunction("send", "int", "pointer", "size", "int"),
+  close: cFunction("close", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+  epoll_create1: cFunction("epoll_create1", "int"),
+  epoll_ctl: cFunction("epoll_ctl", "int", "int", "int", "pointer"),
+  epoll_wait: cFunction("epoll_wait", "int", "pointer", "int", "int"),
+};
 
-/** An address to be filled in by a call. */
-function socketAddress(): SocketAddress {
-  const length = memory(4);
-  length.ints[0] = 16;
-  return { ...memory(16), length };
+/** An address to be filled in by a call: a `struct sockaddr_in`, see ip(7). */
+function socketAddress(): Memory {
+  return memory(16);
 }
 
 /** An address as `HOST:PORT`. */
-function addressText({ bytes }: SocketAddress): string {
+function addressText({ bytes }: Memory): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
 /** The address of an IPv4 host, and a port. */
-function resolveAddresses(host: string, port: number): SocketAddress[] {
-  const address = socketAddress();
-  address.bytes.set([
-    AF_INET,
-    0,
-    port >> 8,
-    port,
-    ...host.split(".").map(Number),
-  ]);
+function resolveAddresses(host: string, port: number): Memory[] {
+  const address = socketAddress(), parts = host.split(".").map(Number);
+  address.bytes.set([AF_INET, 0, port >> 8, port, ...parts]);
   return [address];
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
+/** The first three steps: socket(2), bind(2), listen(2). */
 function openListener(host: string, port: number, type: number): number {
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
@@ -195,14 +177,9 @@ function openListener(host: string, port: number, type: number): number {
 }
 
 /** Sets an option that is an `int`. See setsockopt(2). */
-function setOption(
-  fd: number,
-  level: number,
-  option: number,
-  value: number,
-): number {
+function setOption(fd: number, level: number, option: number, n: number) {
   const int = memory(4);
-  int.ints[0] = value;
+  int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
@@ -240,11 +217,16 @@ function numberOf({ ints }: Memory, index: number): number {
 const READ = 1, WRITE = 4;
 
 /** What the loop must remember of a client between two events. */
-interface Client {
+class Client {
   readonly fd: number;
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
-  unsent: Uint8Array | null;
+  unsent: Uint8Array | null = null;
+
+  constructor(fd: number, id: number) {
+    this.fd = fd;
+    this.id = id;
+  }
 }
 
 /** What the loop waits with. */
@@ -261,7 +243,6 @@ class Clients {
   #clients = new Map<number, Client>();
   #peer = socketAddress();
   #buffer = memory(65_536);
-  #accepts = true;
   #connections = 0;
 
   constructor(listener: number, selector: Selector) {
@@ -274,40 +255,39 @@ class Clients {
     return this.#clients.size;
   }
 
-  /** Whether a client has this descriptor. */
   has(fd: number): boolean {
     return this.#clients.has(fd);
   }
 
-  /** The client that has this descriptor. */
   at(fd: number): Client {
     return this.#clients.get(fd)!;
   }
 
-  /** The listening socket is ready: accepts all that are waiting for `take`. */
-  accept(take: (fd: number, id: number) => void): void {
+  /** The listening socket is ready: accepts all that are waiting. */
+  accept(
+    take: (fd: number, id: number) => void,
+  ): void {
     for (;;) {
       const fd = sys.accept4(this.#listener, this.#peer, SOCK_NONBLOCK);
-      if (fd < 0) return;
+      if (fd === -EAGAIN) return;
       const id = ++this.#connections;
       log("accept", id, addressText(this.#peer));
-      take(fd, id);
+      take(must(fd), id);
     }
   }
 
   /** Makes a client of a descriptor and a number. */
   add(fd: number, id: number): void {
-    this.#clients.set(fd, { fd, id, unsent: null });
+    this.#clients.set(fd, new Client(fd, id));
     this.#selector.register(fd, READ);
   }
 
   /** Sends back what was received. What the kernel doesn't take is kept. */
   send(client: Client, buffer: Memory, size: number): void {
-    log("recv", client.id, shown(buffer.bytes.subarray(0, size)));
+    log("recv", client.id, size);
     const sent = sys.send(client.fd, buffer, size, 0);
     if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
     if (sent > 0) log("send", client.id, sent);
-    if (sent === size) Atomics.add(workerData.counts, MESSAGES, 1);
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
     this.#selector.modify(client.fd, WRITE);
@@ -321,7 +301,6 @@ class Clients {
     if (sent < 0) return this.ended(client, sent);
     log("send", client.id, sent);
     client.unsent = sent < unsent.length ? unsent.subarray(sent) : null;
-    if (!client.unsent) Atomics.add(workerData.counts, MESSAGES, 1);
     if (!client.unsent) this.#selector.modify(client.fd, READ);
   }
 
@@ -336,12 +315,25 @@ class Clients {
     this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
-    log("close", id, result === 0 ? "by the client" : systemError(result));
-    // Now there is a descriptor for another client.
-    if (!this.#accepts) this.#selector.register(this.#listener, READ);
-    this.#accepts = true;
+    const why = result === 0 ? "by the client" : systemError(result);
+    log("close", id, why);
   }
 }
+
+/** Starts a thread that runs `script`, and waits for its first message. */
+async function startWorker(script: string, data: object): Promise<Worker> {
+  const worker = new Worker(new URL(script), { workerData: data });
+  await once(worker, "message");
+  return worker;
+}
+
+/** Posts a message. */
+function post(to: MessagePort, what: unknown): void {
+  to.postMessage(what);
+}
+
+/** What is counted of a loop: clients that it was given, and has. */
+const ACCEPTED = 0, OPEN = 1;
 
 /** What a loop's thread finds in its workerData. */
 interface Loop {
@@ -356,84 +348,17 @@ interface Loop {
 async function startLoops(script: string, count: number): Promise<Loop[]> {
   const loops: Loop[] = [];
   for (let i = 1; i <= count; i++) {
-    const counts = new Int32Array(new SharedArrayBuffer(12));
-    const epoll = must(sys.epoll_create1(0)), name = `loop-${i}`;
-    const worker = new Worker(new URL(script), {
-      workerData: { name, epoll, counts },
-    });
-    worker.on("error", (error) => log("error", 0, `thread ${name}: ${error}`));
-    await new Promise((resolve) => worker.once("message", resolve));
-    loops.push({ name, epoll, counts });
+    const counts = new Int32Array(new SharedArrayBuffer(8));
+    const loop = {
+      name: `loop-${i}`,
+      epoll: must(sys.epoll_create1(0)),
+      counts,
+    };
+    await startWorker(script, loop);
+    loops.push(loop);
   }
   return loops;
 }
-
-/** Posts a message to a thread, or from there. */
-function post(
-  to: Worker | MessagePort,
-  message: unknown,
-  transfer: Transferable[] = [],
-): void {
-  to.postMessage(message, transfer);
-}
-
-const threadName: string = workerData?.name ?? "main";
-
-/** Prints an event: the thread, what happens, to which connection, details. */
-function log(
-  event: string,
-  id: number,
-  ...details: unknown[]
-): void {
-  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
-  // console.log would hold back what a thread prints before it blocks.
-  writeSync(1, `${words.join(" ")}\n`);
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what a wait has found: figures with their meanings, and a detail. */
-function logWait(
-  event: string,
-  figures: Record<string, number>,
-  detail = () => "",
-): void {
-  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(event, words.join(", "), detail());
-}
-
-/** Prints what `lines` returns, every so many seconds. */
-function heartbeat(
-  event: string,
-  seconds: number,
-  lines: () => string[],
-): void {
-  setInterval(() => {
-    for (const line of lines()) console.log(event, line);
-  }, seconds * 1000);
-}
-
-const ACCEPTED = 0, OPEN = 1, MESSAGES = 2;
-
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  accept4: cFunction("accept4", "int", "filled", "int"),
-  send: cFunction("send", "int", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
-  epoll_create1: cFunction("epoll_create1", "int"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  epoll_ctl: cFunction("epoll_ctl", "int", "int", "int", "pointer"),
-  epoll_wait: cFunction("epoll_wait", "int", "pointer", "int", "int"),
-  recv: cFunction("recv", "int", "pointer", "size", "int"),
-};
 
 // ---------------------------------------- the server
 
@@ -451,7 +376,6 @@ async function main(): Promise<void> {
     modify: () => {},
     unregister: (fd) => sys.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL),
   });
-  heartbeat("loop", 5, () => loops.map(describe));
 
   for (;;) {
     const count = sys.epoll_wait(epoll, found, EVENTS, TIMEOUT);
@@ -464,12 +388,6 @@ async function main(): Promise<void> {
     }
     if (count > 0) acceptor.accept((fd, id) => give(choose(loops, id), fd, id));
   }
-}
-
-function describe({ name, counts }: Loop): string {
-  return `${name} given ${counts[ACCEPTED]}, open ${counts[OPEN]}, messages ${
-    counts[MESSAGES]
-  }`;
 }
 
 /** The loop that gets client number `id`. */

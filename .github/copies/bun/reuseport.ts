@@ -4,27 +4,26 @@
  * and the kernel spreads the clients.
  *
  *   bun reuseport.ts
- *   nc 127.0.0.1 9999   in several terminals: the log shows which loop has got
- *                       each client
+ *   nc 127.0.0.1 9999   in several terminals: the log shows which loop has
+ *        got each client
  */
 
-import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { URL } from "node:url";
 import {
   isMainThread,
   parentPort,
   Worker,
   workerData,
 } from "node:worker_threads";
+import { once } from "node:events";
+import { writeSync } from "node:fs";
+import { URL } from "node:url";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
 const WORKERS = availableParallelism();
 
-/**
- * The main thread: starts the loops and prints their counts. It has no socket.
- */
+/** The main thread: starts the loops. It has no socket. */
 async function main(): Promise<void> {
   // Another server could share the port with this one. A socket without the
   // option, kept until the loops are about to listen, makes sure that none
@@ -37,7 +36,6 @@ async function main(): Promise<void> {
   probe.close();
   await loops.listen();
   ready(HOST, port);
-  heartbeat("loop", 5, () => loops.counts());
 }
 
 /** The thread: an event loop, with a task for each client. */
@@ -61,60 +59,36 @@ async function serve(connection: Connection): Promise<void> {
 
 // ---------------------------------------- what it stands on
 
-/** The loops of a process; each runs `script`. */
-class Loops {
-  #script: string;
-  #port: number;
-  #started = 0;
-  #loops = new Map<Worker, { name: string; accepted: Int32Array }>();
-
-  constructor(script: string, port: number) {
-    this.#script = script;
-    this.#port = port;
-  }
-
-  /** Starts one more, and waits until it runs. */
-  start(): Promise<void> {
-    const settings = () => {
-      const name = `loop-${++this.#started}`;
-      const accepted = new Int32Array(new SharedArrayBuffer(4));
-      return { ...threadSettings(name), port: this.#port, accepted };
-    };
-    return keepWorker(this.#script, settings, (worker, data) => {
-      this.#loops.set(worker, data);
-      return () => this.#loops.delete(worker);
-    });
-  }
-
-  /** Has all of them listen, and waits until they do. */
-  async listen(): Promise<void> {
-    for (const worker of this.#loops.keys()) {
-      const listening = new Promise((resolve) =>
-        worker.once("message", resolve)
-      );
-      worker.postMessage("listen");
-      await listening;
-    }
-  }
-
-  /** How many clients each has accepted. */
-  counts(): string[] {
-    return [...this.#loops.values()].map(({ name, accepted }) =>
-      `${name} accepted ${accepted[0]}`
-    );
-  }
+/** Prints an event: the thread, what happens, to which connection, details. */
+function log(what: string, id: number, ...details: unknown[]): void {
+  const name = workerData?.name ?? "main";
+  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  // console.log would hold back what a thread prints before it blocks.
+  writeSync(1, `${words.join(" ")}\n`);
 }
 
-/** In the thread: waits until it is to listen, and says when it does. */
-async function listenAsLoop(
-  bind: () => Server | Promise<Server>,
-): Promise<Server> {
-  const told = new Promise((resolve) => parentPort!.once("message", resolve));
-  parentPort!.postMessage("runs");
-  await told;
-  const server = await bind();
-  parentPort!.postMessage("listens");
-  return server;
+/** Prints what `lines` returns, every so many seconds. */
+
+/** Prints that the server is ready. */
+function ready(host: string, port: number): void {
+  console.log(`listening on ${host}:${port}`);
+}
+
+/** Prints what a wait has found: figures with their meanings. */
+
+const numbers: Int32Array = workerData?.numbers ??
+  new Int32Array(new SharedArrayBuffer(4));
+
+/** Counts the connections of all threads, from 1. */
+function nextNumber(): number {
+  return Atomics.add(numbers, 0, 1) + 1;
+}
+
+/** Starts a thread that runs `script`, and waits for its first message. */
+async function startWorker(script: string, data: object): Promise<Worker> {
+  const worker = new Worker(new URL(script), { workerData: data });
+  await once(worker, "message");
+  return worker;
 }
 
 /** Binds and listens, without saying so. */
@@ -122,47 +96,45 @@ function bind(hostname: string, port: number): Server {
   return new Server({ hostname, port });
 }
 
-/** As `bind`, for several sockets that share a port: see socket(7). */
+/** Binds and listens; several sockets may share the port: see socket(7). */
 function bindReusePort({ host, port }: { host: string; port: number }): Server {
   // Bun's types don't know this option.
-  const shared = { hostname: host, port, reusePort: true };
-  return new Server(shared);
+  const address = { hostname: host, port, reusePort: true };
+  return new Server(address);
 }
 
 /** A listening socket. */
 class Server {
-  #accepted: Connection[] = [];
-  #wake = () => {};
+  #queue: Connection[] = [];
+  #next = Promise.withResolvers<void>();
   readonly listener: Bun.TCPSocketListener<Connection>;
 
   constructor(address: { hostname: string; port: number }) {
     // The same functions serve all sockets; `data` is a socket's own.
     const socket: Bun.SocketHandler<Connection> = {
       open: (socket) => {
-        this.#accepted.push(socket.data = new Connection(socket));
-        this.#wake();
+        this.#queue.push(socket.data = new Connection(socket));
+        this.#next.resolve();
       },
-      data: (socket, data) => socket.data.arrived(data),
-      drain: (socket) => socket.data.wake(),
-      end: (socket) => socket.data.ended("by the client"),
-      error: (socket, error) => socket.data.ended(`${error}`),
-      close: (socket) => socket.data.ended("reset by the client"),
+      data: ({ data: connection }, data) => connection.arrived(data),
+      drain: ({ data: connection }) => connection.wake(),
+      end: ({ data: connection }) => connection.wake("by the client"),
+      close: ({ data: connection }) => connection.wake("reset"),
     };
     // With allowHalfOpen, a client that shuts down its side still gets replies.
     this.listener = Bun.listen({ ...address, allowHalfOpen: true, socket });
   }
 
   /** The port that was bound, also when 0 was asked for. */
+
   get port(): number {
     return this.listener.port;
   }
 
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
-    while (this.#accepted.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    return this.#accepted.shift()!;
+    if (!this.#queue[0]) await (this.#next = Promise.withResolvers()).promise;
+    return this.#queue.shift()!;
   }
 
   /** Stops listening. */
@@ -176,7 +148,6 @@ class Connection {
   readonly id = nextNumber();
   #socket: Bun.Socket<Connection>;
   #unread: Uint8Array[] = [];
-  /** Why it ended. */
   #reason = "";
   #change = Promise.withResolvers<void>();
 
@@ -186,39 +157,32 @@ class Connection {
     log("accept", this.id, `${remoteAddress}:${remotePort}`);
   }
 
-  /** Has `recv` and `send` look again. */
-  wake(): void {
-    this.#change.resolve();
-    this.#change = Promise.withResolvers();
-  }
-
   arrived(data: Uint8Array): void {
     // With eight pieces unread, the client has to wait.
     if (this.#unread.push(data) === 8) this.#socket.pause();
     this.wake();
   }
 
-  ended(reason: string): void {
-    this.#reason ||= reason;
-    this.wake();
+  /** Something has happened: `recv` and `send` look again. */
+  wake(reason = this.#reason): void {
+    this.#reason = reason;
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
   }
 
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
-    while (this.#unread.length === 0 && !this.#reason) {
-      await this.#change.promise;
-    }
+    while (!this.#unread[0] && !this.#reason) await this.#change.promise;
     if (this.#unread.length === 8) this.#socket.resume();
-    const data = this.#unread.shift() ?? new Uint8Array(0);
-    if (data.length > 0) log("recv", this.id, shown(data));
-    return data;
+    const data = this.#unread.shift();
+    if (data) log("recv", this.id, data.length);
+    return data ?? new Uint8Array(0);
   }
 
-  /** Sends all of `data`: send(2) in a loop. */
+  /** Sends all of `data`: each write takes a part, or -1 if it is closed. */
   async send(data: Uint8Array): Promise<void> {
     log("send", this.id, data.length);
     for (;;) {
-      // As much as the kernel takes; -1 if the socket is closed.
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;
       data = data.subarray(sent);
@@ -233,82 +197,42 @@ class Connection {
   }
 }
 
-/**
- * Starts a thread that runs `script`, and waits for its first message. Calls
- * `started`, and when the thread dies what that returned: then there will be
- * another thread.
- */
-async function keepWorker<Data extends ThreadSettings>(
-  script: string,
-  settings: () => Data,
-  started: (worker: Worker, data: Data) => () => void,
-): Promise<void> {
-  const data = settings();
-  const worker = new Worker(new URL(script), { workerData: data });
-  worker.on(
-    "error",
-    (error) => log("error", 0, `thread ${data.name}: ${error}`),
-  );
-  await new Promise((resolve) => worker.once("message", resolve));
-  const died = started(worker, data);
-  worker.on("exit", () => {
-    died();
-    keepWorker(script, settings, started);
-  });
+/** The loops of a process; each runs `script`. */
+class Loops {
+  #script: string;
+  #port: number;
+  #workers: Worker[] = [];
+
+  constructor(script: string, port: number) {
+    this.#script = script;
+    this.#port = port;
+  }
+
+  /** Starts one more, and waits until it runs. */
+  async start(): Promise<void> {
+    const name = `loop-${this.#workers.length + 1}`;
+    const data = { name, numbers, port: this.#port };
+    this.#workers.push(await startWorker(this.#script, data));
+  }
+
+  /** Has all of them listen, and waits until they do. */
+  async listen(): Promise<void> {
+    for (const worker of this.#workers) {
+      worker.postMessage("listen");
+      await once(worker, "message");
+    }
+  }
 }
 
-const threadName: string = workerData?.name ?? "main";
-
-/** Prints an event: the thread, what happens, to which connection, details. */
-function log(
-  event: string,
-  id: number,
-  ...details: unknown[]
-): void {
-  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
-  // console.log would hold back what a thread prints before it blocks.
-  writeSync(1, `${words.join(" ")}\n`);
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what `lines` returns, every so many seconds. */
-function heartbeat(
-  event: string,
-  seconds: number,
-  lines: () => string[],
-): void {
-  setInterval(() => {
-    for (const line of lines()) console.log(event, line);
-  }, seconds * 1000);
-}
-
-/** Prints that the server is ready. */
-function ready(host: string, port: number): void {
-  console.log(`listening on ${host}:${port}`);
-}
-
-const numbers: Int32Array = workerData?.numbers ??
-  new Int32Array(new SharedArrayBuffer(4));
-
-/** Counts the connections of all threads, from 1. */
-function nextNumber(): number {
-  return Atomics.add(numbers, 0, 1) + 1;
-}
-
-/** What a thread is told. */
-interface ThreadSettings {
-  readonly name: string;
-  readonly numbers: Int32Array;
-}
-
-/** For a thread with this name. */
-function threadSettings(name: string): ThreadSettings {
-  return { name, numbers };
+/** In the thread: waits until it is to listen, and says when it does. */
+async function listenAsLoop(
+  open: () => Server | Promise<Server>,
+): Promise<Server> {
+  parentPort!.postMessage("runs");
+  await once(parentPort!, "message");
+  const server = await open();
+  parentPort!.postMessage("listens");
+  return server;
 }
 
 // Each thread runs this same file.

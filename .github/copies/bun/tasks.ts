@@ -28,8 +28,6 @@ async function serve(connection: Connection): Promise<void> {
 
 // ---------------------------------------- what it stands on
 
-let connections = 0;
-
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 function listen(hostname: string, port: number): Server {
   const server = new Server({ hostname, port });
@@ -39,42 +37,41 @@ function listen(hostname: string, port: number): Server {
 
 /** A listening socket. */
 class Server {
-  #accepted: Connection[] = [];
-  #wake = () => {};
+  #queue: Connection[] = [];
+  #next = Promise.withResolvers<void>();
   readonly listener: Bun.TCPSocketListener<Connection>;
 
   constructor(address: { hostname: string; port: number }) {
     // The same functions serve all sockets; `data` is a socket's own.
     const socket: Bun.SocketHandler<Connection> = {
       open: (socket) => {
-        this.#accepted.push(socket.data = new Connection(socket));
-        this.#wake();
+        this.#queue.push(socket.data = new Connection(socket));
+        this.#next.resolve();
       },
-      data: (socket, data) => socket.data.arrived(data),
-      drain: (socket) => socket.data.wake(),
-      end: (socket) => socket.data.ended("by the client"),
-      error: (socket, error) => socket.data.ended(`${error}`),
-      close: (socket) => socket.data.ended("reset by the client"),
+      data: ({ data: connection }, data) => connection.arrived(data),
+      drain: ({ data: connection }) => connection.wake(),
+      end: ({ data: connection }) => connection.wake("by the client"),
+      close: ({ data: connection }) => connection.wake("reset"),
     };
     // With allowHalfOpen, a client that shuts down its side still gets replies.
     this.listener = Bun.listen({ ...address, allowHalfOpen: true, socket });
   }
 
+  /** The port that was bound, also when 0 was asked for. */
+
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
-    while (this.#accepted.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    return this.#accepted.shift()!;
+    if (!this.#queue[0]) await (this.#next = Promise.withResolvers()).promise;
+    return this.#queue.shift()!;
   }
 }
 
 /** A connected socket. A failure reads as the end of the stream. */
 class Connection {
-  readonly id = ++connections;
+  static #count = 0;
+  readonly id = ++Connection.#count;
   #socket: Bun.Socket<Connection>;
   #unread: Uint8Array[] = [];
-  /** Why it ended. */
   #reason = "";
   #change = Promise.withResolvers<void>();
 
@@ -84,39 +81,32 @@ class Connection {
     console.log(`accept #${this.id}`, `${remoteAddress}:${remotePort}`);
   }
 
-  /** Has `recv` and `send` look again. */
-  wake(): void {
-    this.#change.resolve();
-    this.#change = Promise.withResolvers();
-  }
-
   arrived(data: Uint8Array): void {
     // With eight pieces unread, the client has to wait.
     if (this.#unread.push(data) === 8) this.#socket.pause();
     this.wake();
   }
 
-  ended(reason: string): void {
-    this.#reason ||= reason;
-    this.wake();
+  /** Something has happened: `recv` and `send` look again. */
+  wake(reason = this.#reason): void {
+    this.#reason = reason;
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
   }
 
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
-    while (this.#unread.length === 0 && !this.#reason) {
-      await this.#change.promise;
-    }
+    while (!this.#unread[0] && !this.#reason) await this.#change.promise;
     if (this.#unread.length === 8) this.#socket.resume();
-    const data = this.#unread.shift() ?? new Uint8Array(0);
-    if (data.length > 0) console.log(`recv #${this.id}`, shown(data));
-    return data;
+    const data = this.#unread.shift();
+    if (data) console.log(`recv #${this.id}`, data.length);
+    return data ?? new Uint8Array(0);
   }
 
-  /** Sends all of `data`: send(2) in a loop. */
+  /** Sends all of `data`: each write takes a part, or -1 if it is closed. */
   async send(data: Uint8Array): Promise<void> {
     console.log(`send #${this.id}`, data.length);
     for (;;) {
-      // As much as the kernel takes; -1 if the socket is closed.
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;
       data = data.subarray(sent);
@@ -129,12 +119,6 @@ class Connection {
     console.log(`close #${this.id}`, this.#reason);
     this.#socket.end();
   }
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
 }
 
 await main();

@@ -4,7 +4,7 @@
  * or thread per client.
  *
  *   deno run -A multiplex.ts
- *   nc 127.0.0.1 9999          in several terminals: one thread serves them all
+ *   nc 127.0.0.1 9999   in several terminals: one thread serves them all
  */
 
 import { setImmediate } from "node:timers";
@@ -14,65 +14,11 @@ const PORT = 9999;
 
 // ---------------------------------------- what it stands on
 
-const READ = 1, WRITE = 4;
-
-/** What can be waited for. */
-interface Source {
-  readable(): Promise<void>;
-  writable?(): Promise<void>;
+/** Prints what a wait has found: figures with their meanings, and a detail. */
+function logWait(call: string, figures: object, detail = () => ""): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  console.log(call, words.join(", "), detail());
 }
-
-/** A set of sources; what is not dealt with is ready again at once. */
-class Selector<D> {
-  #watches = new Map<Source, { events: number; data: D }>();
-  /** Handed over, or new: it is not known whether they are ready. */
-  #unknown: Source[] = [];
-  #ready: Source[] = [];
-  #wake = () => {};
-
-  get size(): number {
-    return this.#watches.size;
-  }
-
-  /** Watches a source; `data` comes back whenever it is ready. */
-  register(source: Source, events: number, data: D): void {
-    this.#watches.set(source, { events, data });
-    this.#unknown.push(source);
-  }
-
-  /** Watches a source for other events. */
-  modify(source: Source, events: number): void {
-    this.#watches.get(source)!.events = events;
-  }
-
-  /** Watches a source no longer. */
-  unregister(source: Source): void {
-    this.#watches.delete(source);
-  }
-
-  /** Waits until a source is ready, and returns the data of all that are. */
-  async select(): Promise<D[]> {
-    for (const source of this.#unknown) this.#ask(source);
-    while (this.#ready.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    // The runtime tells of all that its own wait for events has found.
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#unknown = this.#ready;
-    this.#ready = [];
-    return this.#unknown.map((source) => this.#watches.get(source)!.data);
-  }
-
-  async #ask(source: Source): Promise<void> {
-    const watch = this.#watches.get(source);
-    if (!watch) return;
-    await (watch.events === READ ? source.readable() : source.writable!());
-    this.#ready.push(source);
-    this.#wake();
-  }
-}
-
-let connections = 0;
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 function listen(hostname: string, port: number): Server {
@@ -83,7 +29,6 @@ function listen(hostname: string, port: number): Server {
 
 /** A listening socket. */
 class Server {
-  #next: Connection | null = null;
   #listener: Deno.TcpListener;
 
   constructor(listener: Deno.TcpListener) {
@@ -96,71 +41,72 @@ class Server {
       try {
         return new Connection(await this.#listener.accept());
       } catch (error) {
-        // The client has reset it already, or no descriptor is left.
-        console.log("error", `accept: ${error}`);
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        // The client has reset it already.
+        console.log("error accept:", error);
       }
     }
   }
 
+  #client: Connection | null = null;
+
   /** Resolves when `acceptNow` has a client. */
   async readable(): Promise<void> {
-    this.#next ??= await this.accept();
+    this.#client ??= await this.accept();
   }
 
   /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
   acceptNow(): Connection | null {
-    const next = this.#next;
-    this.#next = null;
-    return next;
+    const client = this.#client;
+    this.#client = null;
+    return client;
   }
 }
 
 /** A connected socket. A failure reads as the end of the stream. */
 class Connection {
-  readonly id = ++connections;
+  static #count = 0;
+  readonly id = ++Connection.#count;
   #conn: Deno.TcpConn;
   #buffer = new Uint8Array(16_384);
-  /** Why it ended. */
-  #reason = "";
-  #received: Uint8Array | null = null;
-  #sent = Promise.resolve();
+  #reason = "by the client";
 
   constructor(conn: Deno.TcpConn) {
     this.#conn = conn;
+    conn.setNoDelay();
     const { hostname, port } = conn.remoteAddr;
     console.log(`accept #${this.id}`, `${hostname}:${port}`);
-    try {
-      conn.setNoDelay();
-    } catch {
-      // The client has reset it, as recv will find.
-    }
   }
 
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
     try {
       const size = await this.#conn.read(this.#buffer) ?? 0;
-      const data = this.#buffer.subarray(0, size);
-      if (size === 0) this.#reason ||= "by the client";
-      return data;
+      return this.#buffer.subarray(0, size);
     } catch (error) {
-      this.#reason ||= `${error}`;
+      this.#reason = `${error}`;
       return new Uint8Array(0);
     }
   }
 
-  /** Sends all of `data`: send(2) in a loop. */
+  /** Sends all of `data`: send(2) in a loop, as a call may take only a part. */
   async send(data: Uint8Array): Promise<void> {
     try {
-      // One write may take only a part of it.
       for (let sent = 0; sent < data.length;) {
         sent += await this.#conn.write(data.subarray(sent));
       }
     } catch (error) {
-      this.#reason ||= `${error}`;
+      this.#reason = `${error}`;
     }
   }
+
+  /** Closes the connection. See close(2). */
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
+    this.#conn.close();
+  }
+
+  #received: Uint8Array | null = null;
+  #sent = Promise.resolve();
 
   /** Resolves when `recvNow` has something. */
   async readable(): Promise<void> {
@@ -171,7 +117,7 @@ class Connection {
   recvNow(): Uint8Array | null {
     const data = this.#received;
     this.#received = null;
-    if (data && data.length > 0) console.log(`recv #${this.id}`, shown(data));
+    if (data && data.length > 0) console.log(`recv #${this.id}`, data.length);
     return data;
   }
 
@@ -186,28 +132,63 @@ class Connection {
   writable(): Promise<void> {
     return this.#sent;
   }
+}
 
-  /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
-    this.#conn.close();
+/** What to wait for: bytes or a client, and room for bytes. */
+const READ = 1, WRITE = 4;
+
+/** A set of sources; what is not dealt with is ready again at once. */
+class Selector<D> {
+  #watches = new Map<Source, { events: number; data: D }>();
+  /** Not known to be ready: new, or handed over by the last `select`. */
+  #unknown: Source[] = [];
+  #ready: Source[] = [];
+  #wake = () => {};
+
+  get size(): number {
+    return this.#watches.size;
+  }
+
+  /** Watches a source; `data` comes back whenever it is ready. */
+  register(source: Source, events: number, data: D): void {
+    this.#watches.set(source, { events, data });
+    this.#unknown.push(source);
+  }
+
+  modify(source: Source, events: number): void {
+    this.#watches.get(source)!.events = events;
+  }
+
+  unregister(source: Source): void {
+    this.#watches.delete(source);
+  }
+
+  /** Waits until a source is ready, and returns the data of all that are. */
+  async select(): Promise<D[]> {
+    for (const source of this.#unknown) this.#watch(source);
+    if (this.#ready.length === 0) {
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    // The runtime tells of all that its own wait for events has found.
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#unknown = this.#ready;
+    this.#ready = [];
+    return this.#unknown.map((source) => this.#watches.get(source)!.data);
+  }
+
+  async #watch(source: Source): Promise<void> {
+    const watch = this.#watches.get(source);
+    if (!watch) return;
+    await (watch.events === READ ? source.readable() : source.writable!());
+    this.#ready.push(source);
+    this.#wake();
   }
 }
 
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what a wait has found: figures with their meanings, and a detail. */
-function logWait(
-  event: string,
-  figures: Record<string, number>,
-  detail = () => "",
-): void {
-  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(event, words.join(", "), detail());
+/** What can be waited for. */
+interface Source {
+  readable(): Promise<void>;
+  writable?(): Promise<void>;
 }
 
 // ---------------------------------------- the server

@@ -3,336 +3,21 @@
  * An event loop for the clients, and a few threads for the computing: the loop
  * hands each message to one of them.
  *
- *   deno run -A offload.ts --work 2000
- *   nc 127.0.0.1 9999                    in several terminals: say hello in
- *                                        some, light in another
+ *   deno run -A offload.ts
+ *   nc 127.0.0.1 9999   in several terminals: say hello in some, light in
+ *        another
  */
 
-import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { isMainThread, parentPort, Worker } from "node:worker_threads";
+import { once } from "node:events";
 import { URL } from "node:url";
-import {
-  isMainThread,
-  type MessagePort,
-  parentPort,
-  type Transferable,
-  Worker,
-  workerData,
-} from "node:worker_threads";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
 const WORK = 0;
 const WORKERS = availableParallelism();
 const QUEUE = 16;
-
-// ---------------------------------------- what it stands on
-
-type Bytes = Uint8Array<ArrayBuffer>;
-
-/** A thread, as the one that gives it work sees it. */
-class Computer {
-  readonly name: string;
-  #worker: Worker;
-  /** The connection that it computes for; 0 if it is free. */
-  #id = 0;
-  #done = (_: Bytes | null) => {};
-
-  constructor(worker: Worker, name: string) {
-    this.#worker = worker;
-    this.name = name;
-    onPost(
-      worker,
-      (buffer: ArrayBuffer) => this.finish(new Uint8Array(buffer)),
-    );
-  }
-
-  get isFree(): boolean {
-    return this.#id === 0;
-  }
-
-  /** What it does, such as `w-1 computing for #3`. */
-  get doing(): string {
-    return `${this.name} ${
-      this.isFree ? "free" : `computing for #${this.#id}`
-    }`;
-  }
-
-  /**
-   * Has bytes of a connection computed: they are handed over, not copied.
-   * `null` if the thread has died of it.
-   */
-  compute(id: number, data: Bytes): Promise<Bytes | null> {
-    this.#id = id;
-    // The buffer: of an array a runtime may look at every element.
-    post(this.#worker, { id, buffer: data.buffer }, [data.buffer]);
-    return new Promise((resolve) => this.#done = resolve);
-  }
-
-  /** It has computed, or died. */
-  finish(result: Bytes | null): void {
-    this.#id = 0;
-    this.#done(result);
-  }
-}
-
-/**
- * Starts so many threads that run `script` (a module's `import.meta.url`).
- * `changed` is called when one that has died has been replaced. Ends the
- * process if there are no threads to be had.
- */
-async function startComputers(
-  script: string,
-  count: number,
-  changed: () => void,
-): Promise<Set<Computer>> {
-  const computers = new Set<Computer>();
-  let started = 0;
-  while (started < count) {
-    await keepWorker(
-      script,
-      () => threadSettings(`w-${++started}`),
-      (worker, { name }) => {
-        const computer = new Computer(worker, name);
-        computers.add(computer);
-        changed();
-        return () => {
-          computers.delete(computer);
-          computer.finish(null);
-        };
-      },
-    );
-  }
-  return computers;
-}
-
-/**
- * In such a thread: computes what it is given with `compute`, which changes the
- * bytes or leaves them.
- */
-function computeForOthers(compute: (id: number, data: Bytes) => void): void {
-  onPost(parentPort!, ({ id, buffer }: { id: number; buffer: ArrayBuffer }) => {
-    compute(id, new Uint8Array(buffer));
-    post(parentPort!, buffer, [buffer]);
-  });
-  post(parentPort!, "ready");
-}
-
-let connections = 0;
-
-/** Binds and listens: socket(2), bind(2) and listen(2). */
-function listen(hostname: string, port: number): Server {
-  const listener = Deno.listen({ hostname, port });
-  console.log(`listening on ${hostname}:${listener.addr.port}`);
-  return new Server(listener);
-}
-
-/** A listening socket. */
-class Server {
-  #listener: Deno.TcpListener;
-
-  constructor(listener: Deno.TcpListener) {
-    this.#listener = listener;
-  }
-
-  /** Waits for the next connection. See accept(2). */
-  async accept(): Promise<Connection> {
-    for (;;) {
-      try {
-        return new Connection(await this.#listener.accept());
-      } catch (error) {
-        // The client has reset it already, or no descriptor is left.
-        log("error", 0, `accept: ${error}`);
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
-    }
-  }
-}
-
-/** A connected socket. A failure reads as the end of the stream. */
-class Connection {
-  readonly id = ++connections;
-  #conn: Deno.TcpConn;
-  #buffer = new Uint8Array(16_384);
-  /** Why it ended. */
-  #reason = "";
-
-  constructor(conn: Deno.TcpConn) {
-    this.#conn = conn;
-    const { hostname, port } = conn.remoteAddr;
-    log("accept", this.id, `${hostname}:${port}`);
-    try {
-      conn.setNoDelay();
-    } catch {
-      // The client has reset it, as recv will find.
-    }
-  }
-
-  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
-  async recv(): Promise<Uint8Array> {
-    try {
-      const size = await this.#conn.read(this.#buffer) ?? 0;
-      const data = this.#buffer.subarray(0, size);
-      if (size === 0) this.#reason ||= "by the client";
-      else log("recv", this.id, shown(data));
-      return data;
-    } catch (error) {
-      this.#reason ||= `${error}`;
-      return new Uint8Array(0);
-    }
-  }
-
-  /** Sends all of `data`: send(2) in a loop. */
-  async send(data: Uint8Array): Promise<void> {
-    log("send", this.id, data.length);
-    try {
-      // One write may take only a part of it.
-      for (let sent = 0; sent < data.length;) {
-        sent += await this.#conn.write(data.subarray(sent));
-      }
-    } catch (error) {
-      this.#reason ||= `${error}`;
-    }
-  }
-
-  /** Whether it has failed. */
-  get isBroken(): boolean {
-    return this.#reason !== "" && this.#reason !== "by the client";
-  }
-
-  /** Closes the connection. See close(2). */
-  close(): void {
-    log("close", this.id, this.#reason);
-    this.#conn.close();
-  }
-}
-
-/** Posts a message to a thread, or from there. */
-function post(
-  to: Worker | MessagePort,
-  message: unknown,
-  transfer: Transferable[] = [],
-): void {
-  to.postMessage(message, transfer);
-}
-
-/** Has `received` called with each message. */
-function onPost<Message>(
-  from: Worker | MessagePort,
-  received: (message: Message) => void,
-): void {
-  from.on("message", received);
-}
-
-/**
- * Starts a thread that runs `script`, and waits for its first message. Calls
- * `started`, and when the thread dies what that returned: then there will be
- * another thread.
- */
-async function keepWorker<Data extends ThreadSettings>(
-  script: string,
-  settings: () => Data,
-  started: (worker: Worker, data: Data) => () => void,
-): Promise<void> {
-  const data = settings();
-  const worker = new Worker(new URL(script), { workerData: data });
-  worker.on(
-    "error",
-    (error) => log("error", 0, `thread ${data.name}: ${error}`),
-  );
-  await new Promise((resolve) => worker.once("message", resolve));
-  const died = started(worker, data);
-  worker.on("exit", () => {
-    died();
-    keepWorker(script, settings, started);
-  });
-}
-
-const threadName: string = workerData?.name ?? "main";
-
-/** Prints an event: the thread, what happens, to which connection, details. */
-function log(
-  event: string,
-  id: number,
-  ...details: unknown[]
-): void {
-  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
-  // console.log would hold back what a thread prints before it blocks.
-  writeSync(1, `${words.join(" ")}\n`);
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what `lines` returns, every so many seconds. */
-function heartbeat(
-  event: string,
-  seconds: number,
-  lines: () => string[],
-): void {
-  setInterval(() => {
-    for (const line of lines()) console.log(event, line);
-  }, seconds * 1000);
-}
-
-const since = new WeakMap<object, number>();
-
-/** Prints why something has to wait, unless there is no reason to. */
-function logInLine(
-  event: string,
-  id: number,
-  why: string,
-  length: number,
-  what: object,
-  more = "",
-): void {
-  if (!why) return;
-  since.set(what, performance.now());
-  log(event, id, `${why}, ${length} in line${more}`);
-}
-
-/** For the log: how long it had to wait, and how many still do. */
-function waited(what: object, left: number): string[] {
-  const time = performance.now() - (since.get(what) ?? NaN);
-  if (Number.isNaN(time)) return [];
-  return [`after ${time.toFixed(1)} ms in line, ${left} wait now`];
-}
-
-const numbers: Int32Array = workerData?.numbers ??
-  new Int32Array(new SharedArrayBuffer(4));
-
-/** Whether a message begins with `light`. */
-function isLight(data: Uint8Array): boolean {
-  return new TextDecoder().decode(data.subarray(0, 5)) === "light";
-}
-
-/** Computes for so many milliseconds, unless the message is light. */
-function burn(id: number, milliseconds: number, data: Uint8Array): void {
-  if (milliseconds === 0 || isLight(data)) return;
-  log("work", id, milliseconds, "ms");
-  for (const end = performance.now() + milliseconds; performance.now() < end;);
-}
-
-/** How many there are, and which. */
-function list(items: string[]): string {
-  return `${items.length}: ${items.join(", ")}`;
-}
-
-/** What a thread is told. */
-interface ThreadSettings {
-  readonly name: string;
-  readonly numbers: Int32Array;
-}
-
-/** For a thread with this name. */
-function threadSettings(name: string): ThreadSettings {
-  return { name, numbers };
-}
-
-// ---------------------------------------- the server
 
 /** A message on its way to a worker and back. */
 interface Job {
@@ -351,32 +36,21 @@ interface Job {
  * The threads, and the jobs that wait for one: first those that have room in
  * the queue, then at most one per client.
  */
-let computers = new Set<Computer>(), queue: Job[] = [];
-const running = new Set<Job>(),
-  jobs = (which: (job: Job) => boolean) => [...queue, ...running].filter(which);
+let computers = new Set<Computer>();
+const queue: Job[] = [];
 
 /** The main thread: the loop. It never computes. */
 async function main(): Promise<void> {
-  computers = await startComputers(import.meta.url, WORKERS, handOut);
+  computers = startComputers(import.meta.url, WORKERS);
   // create, bind, listen
   const server = listen(HOST, PORT);
-  heartbeat(
-    "workers",
-    3,
-    () => [
-      `${
-        list([...computers].map(({ doing }) => doing))
-      }; ${queue.length} in line`,
-    ],
-  );
   // Not awaited: each call starts a task, and the loop goes back to accept.
   for (;;) serve(await server.accept());
 }
 
 /** The task: it receives messages, and has replies sent in their order. */
 async function serve(connection: Connection): Promise<void> {
-  const replies = [Promise.resolve()],
-    isIts = (job: Job) => job.connection === connection;
+  const replies = [Promise.resolve()];
   for (;;) {
     const data = await connection.recv();
     if (data.length === 0) break;
@@ -388,7 +62,6 @@ async function serve(connection: Connection): Promise<void> {
     // threads.
     if (replies.length > WORKERS) await replies.shift();
   }
-  if (connection.isBroken) drop(isIts);
   await replies.at(-1);
   connection.close();
 }
@@ -422,10 +95,7 @@ function compute(connection: Connection, data: Bytes): Job {
   const why = [...computers].some(({ isFree }) => isFree)
     ? ""
     : "no worker is free";
-  const full = queue.length >= QUEUE
-    ? `; not read from while more than ${QUEUE} are`
-    : "";
-  logInLine("queue", connection.id, why, queue.push(job), job, full);
+  logInLine("queue", connection.id, why, queue.push(job));
   handOut();
   return job;
 }
@@ -438,11 +108,9 @@ function handOut(): void {
   for (const computer of computers) {
     if (!computer.isFree || queue.length === 0) continue;
     const job = queue.shift()!, { connection, data, room, reply } = job;
-    log("offload", connection.id, computer.name, ...waited(job, queue.length));
+    console.log(`offload #${connection.id}`, computer.name);
     room.resolve();
-    running.add(job);
     computer.compute(connection.id, data).then((computed) => {
-      running.delete(job);
       reply.resolve(computed);
       handOut();
     });
@@ -450,14 +118,134 @@ function handOut(): void {
   for (const { room } of queue.slice(0, QUEUE)) room.resolve();
 }
 
-/** No one waits for the replies of these jobs any more. */
-function drop(which: (job: Job) => boolean): void {
-  for (const { room, reply } of jobs(which)) {
-    room.resolve();
-    reply.resolve(null);
+// ---------------------------------------- what it stands on
+
+/** Whether a message begins with `light`. */
+function isLight(data: Uint8Array): boolean {
+  return new TextDecoder().decode(data.subarray(0, 5)) === "light";
+}
+
+/** Computes for so many milliseconds. */
+function burn(_id: number, milliseconds: number, _: Uint8Array): void {
+  for (const end = performance.now() + milliseconds; performance.now() < end;);
+}
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A thread that computes, as the one that gives it work sees it. */
+class Computer {
+  readonly name: string;
+  isFree = true;
+  #worker: Worker;
+
+  constructor(script: string, name: string) {
+    this.name = name;
+    this.#worker = new Worker(new URL(script), { workerData: { name } });
   }
-  queue = queue.filter((job) => !which(job));
-  handOut();
+
+  /** Has bytes of a connection computed: handed over, not copied. */
+  async compute(id: number, data: Bytes): Promise<Bytes> {
+    this.isFree = false;
+    this.#worker.postMessage({ id, data }, [data.buffer]);
+    const [reply] = await once(this.#worker, "message");
+    this.isFree = true;
+    return reply;
+  }
+}
+
+/** Starts so many threads that run `script`, a module's `import.meta.url`. */
+function startComputers(script: string, count: number): Set<Computer> {
+  const names = Array.from({ length: count }, (_, i) => `w-${i + 1}`);
+  return new Set(names.map((name) => new Computer(script, name)));
+}
+
+/** In such a thread: computes what it is given, and gives it back. */
+function computeForOthers(
+  compute: (id: number, data: Uint8Array) => void,
+): void {
+  parentPort!.on("message", ({ id, data }) => {
+    compute(id, data);
+    parentPort!.postMessage(data, [data.buffer]);
+  });
+}
+
+/** Prints why a message has to wait, unless there is no reason to. */
+function logInLine(_what: string, id: number, why: string, n: number): void {
+  if (why) console.log(`queue #${id}`, `${why}, ${n} in line`);
+}
+
+/** Binds and listens: socket(2), bind(2) and listen(2). */
+function listen(hostname: string, port: number): Server {
+  const listener = Deno.listen({ hostname, port });
+  console.log(`listening on ${hostname}:${listener.addr.port}`);
+  return new Server(listener);
+}
+
+/** A listening socket. */
+class Server {
+  #listener: Deno.TcpListener;
+
+  constructor(listener: Deno.TcpListener) {
+    this.#listener = listener;
+  }
+
+  /** Waits for the next connection. See accept(2). */
+  async accept(): Promise<Connection> {
+    for (;;) {
+      try {
+        return new Connection(await this.#listener.accept());
+      } catch (error) {
+        // The client has reset it already.
+        console.log("error accept:", error);
+      }
+    }
+  }
+}
+
+/** A connected socket. A failure reads as the end of the stream. */
+class Connection {
+  static #count = 0;
+  readonly id = ++Connection.#count;
+  #conn: Deno.TcpConn;
+  #buffer = new Uint8Array(16_384);
+  #reason = "by the client";
+
+  constructor(conn: Deno.TcpConn) {
+    this.#conn = conn;
+    conn.setNoDelay();
+    const { hostname, port } = conn.remoteAddr;
+    console.log(`accept #${this.id}`, `${hostname}:${port}`);
+  }
+
+  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
+  async recv(): Promise<Uint8Array> {
+    try {
+      const size = await this.#conn.read(this.#buffer) ?? 0;
+      if (size > 0) console.log(`recv #${this.id}`, size);
+      return this.#buffer.subarray(0, size);
+    } catch (error) {
+      this.#reason = `${error}`;
+      return new Uint8Array(0);
+    }
+  }
+
+  /** Sends all of `data`: send(2) in a loop, as a call may take only a part. */
+  async send(data: Uint8Array): Promise<void> {
+    console.log(`send #${this.id}`, data.length);
+    try {
+      for (let sent = 0; sent < data.length;) {
+        sent += await this.#conn.write(data.subarray(sent));
+      }
+    } catch (error) {
+      this.#reason = `${error}`;
+    }
+  }
+
+  /** Closes the connection. See close(2). */
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
+    this.#conn.close();
+  }
 }
 
 // Each thread runs this same file.

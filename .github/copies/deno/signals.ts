@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * Signal-driven I/O: the kernel sends a signal when a socket becomes ready,
- * and the signal says which one.
+ * Signal-driven I/O: the kernel sends a signal when a socket becomes ready, and
+ * the signal says which one.
  *
  *   deno run -A signals.ts
- *   nc 127.0.0.1 9999        in several terminals: one thread serves them all
+ *   nc 127.0.0.1 9999   in several terminals: one thread serves them all
  */
 
 import { getSystemErrorName } from "node:util";
@@ -14,66 +14,76 @@ const PORT = 9999;
 
 // ---------------------------------------- what it stands on
 
-type CKind = "int" | "size" | "pointer";
-
-type Call = (...values: unknown[]) => number;
-
-/** No address. */
-const NULL = { pointer: null as unknown };
-
-/** Finds a function of the C library. */
-function find(name: string, kinds: CKind[], returns = "int"): Call {
-  const types = { int: "i32", size: "u32", pointer: "pointer" } as const;
-  const parameters = kinds.map((kind) => types[kind]);
-  const result = returns === "int" ? "i32" : "i64";
-  return Deno.dlopen("libc.so.6", { call: { name, parameters, result } })
-    .symbols.call as Call;
+/** Prints what a wait has found: figures with their meanings, and a detail. */
+function logWait(call: string, figures: object, detail = () => ""): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  console.log(call, words.join(", "), detail());
 }
 
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return Deno.UnsafePointer.create(BigInt(address));
+type CKind = "int" | "size" | "pointer";
+
+/** Finds a function of the C library. */
+function find(name: string, kinds: CKind[], returns = "int") {
+  const types = { int: "i32", size: "u32", pointer: "buffer" } as const;
+  const parameters = kinds.map((kind) => types[kind]);
+  const result = returns === "int" ? "i32" : "i64";
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    call: { name, parameters, result },
+  });
+  return symbols.call as (...values: unknown[]) => number | bigint;
 }
 
 /** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
+function bytesAt(address: number | bigint, size: number): ArrayBuffer {
   const pointer = Deno.UnsafePointer.create(BigInt(address));
   return Deno.UnsafePointerView.getArrayBuffer(pointer!, size);
 }
 
 /** Where the C library keeps the number of this thread's last error. */
 const errno = new Int32Array(
-  bytesAt(Number(find("__errno_location", [], "address")()), 4),
+  bytesAt(find("__errno_location", [], "address")(), 4),
 );
 
-/** What a function takes: numbers, memory, or an address with its length. */
-type Kind = CKind | "address" | "filled";
+/** Memory of `size` bytes, a multiple of 4, also as 32-bit integers. */
+function memory(size: number) {
+  const buffer = new ArrayBuffer(size);
+  return { bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
 
-type Value = number | { pointer: unknown; length?: Memory };
+type Memory = ReturnType<typeof memory>;
+
+/** No address. */
+const NULL = { bytes: null };
+
+/** What a function takes; an address goes with its length. */
+const parameters: Record<string, CKind[]> = {
+  int: ["int"],
+  size: ["size"],
+  pointer: ["pointer"],
+  address: ["pointer", "size"],
+  filled: ["pointer", "pointer"],
+};
+
+const length = new Int32Array([16]);
+
+const lengths: Record<string, unknown[]> = { address: [16], filled: [length] };
 
 /**
  * A function of the C library. It returns the negative number of an error if
  * it fails, as the kernel itself does.
  */
-function cFunction(name: string, ...kinds: Kind[]) {
-  const parameters: Record<Kind, CKind[]> = {
-    int: ["int"],
-    size: ["size"],
-    pointer: ["pointer"],
-    address: ["pointer", "size"],
-    filled: ["pointer", "pointer"],
-  };
+function cFunction(name: string, ...kinds: string[]) {
   const call = find(name, kinds.flatMap((kind) => parameters[kind]));
-  const passed = (value: Value, i: number) => {
-    if (typeof value === "number") return [value];
-    if (kinds[i] === "pointer") return [value.pointer];
-    const { ints, pointer } = value.length!;
-    return [value.pointer, kinds[i] === "filled" ? pointer : ints[0]];
-  };
-  return (...values: Value[]): number => {
-    const result = call(...values.flatMap(passed));
+  return (...values: (number | { bytes: Uint8Array | null })[]): number => {
+    const result = call(
+      ...values.flatMap((value, i) =>
+        typeof value === "number"
+          ? value
+          : [value.bytes, ...lengths[kinds[i]] ?? []]
+      ),
+    );
     // At once, before anything else changes it.
-    return result < 0 ? -errno[0] : result;
+    return result < 0 ? -errno[0] : Number(result);
   };
 }
 
@@ -88,84 +98,56 @@ function systemError(returned: number): Error {
   return new Error(getSystemErrorName(returned));
 }
 
-/** Memory that no garbage collector moves. */
-interface Memory {
-  readonly address: number;
-  readonly pointer: unknown;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same bytes as 32-bit integers. */
-  readonly ints: Int32Array<ArrayBuffer>;
-}
+const EAGAIN = 11;
+const AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2;
+const IPPROTO_TCP = 6, TCP_NODELAY = 1;
+const SIGIO = 29, SIGRTMIN = 34;
+const SIG_BLOCK = 0;
 
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
+/** What fcntl(2) is asked for, and flags of a descriptor. */
+const F_SETFL = 4,
+  F_SETSIG = 10,
+  F_SETOWN_EX = 15,
+  O_NONBLOCK = 0o4000,
+  O_ASYNC = 0o20000;
 
-/** Memory of `size` bytes, a multiple of 4, all of them 0. See mmap(2). */
-function memory(size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
-  return memoryAt(Number(address), size);
-}
+/** System calls: see section 2 of the manual. */
+const sys = {
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  recv: cFunction("recv", "int", "pointer", "size", "int"),
+  send: cFunction("send", "int", "pointer", "size", "int"),
+  close: cFunction("close", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+  fcntl: cFunction("fcntl", "int", "int", "int"),
+  fcntlPointer: cFunction("fcntl", "int", "int", "pointer"),
+  gettid: cFunction("gettid"),
+  pthread_sigmask: cFunction("pthread_sigmask", "int", "pointer", "pointer"),
+  sigtimedwait: cFunction("sigtimedwait", "pointer", "pointer", "pointer"),
+};
 
-function memoryAt(address: number, size: number): Memory {
-  const buffer = bytesAt(address, size);
-  return {
-    address,
-    pointer: toPointer(address),
-    bytes: new Uint8Array(buffer),
-    ints: new Int32Array(buffer),
-  };
-}
-
-const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
-const SIGIO = 29, SIGRTMIN = 34, SIG_BLOCK = 0, F_SETFL = 4, F_SETSIG = 10;
-const F_SETOWN_EX = 15, O_NONBLOCK = 0o4000, O_ASYNC = 0o20000;
-
-/** A `struct sockaddr_in`, with its length. See ip(7). */
-interface SocketAddress extends Memory {
-  readonly length: Memory;
-}
-
-/** An address to be filled in by a call. */
-function socketAddress(): SocketAddress {
-  const length = memory(4);
-  length.ints[0] = 16;
-  return { ...memory(16), length };
+/** An address to be filled in by a call: a `struct sockaddr_in`, see ip(7). */
+function socketAddress(): Memory {
+  return memory(16);
 }
 
 /** An address as `HOST:PORT`. */
-function addressText({ bytes }: SocketAddress): string {
+function addressText({ bytes }: Memory): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
 /** The address of an IPv4 host, and a port. */
-function resolveAddresses(host: string, port: number): SocketAddress[] {
-  const address = socketAddress();
-  address.bytes.set([
-    AF_INET,
-    0,
-    port >> 8,
-    port,
-    ...host.split(".").map(Number),
-  ]);
+function resolveAddresses(host: string, port: number): Memory[] {
+  const address = socketAddress(), parts = host.split(".").map(Number);
+  address.bytes.set([AF_INET, 0, port >> 8, port, ...parts]);
   return [address];
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
+/** The first three steps: socket(2), bind(2), listen(2). */
 function openListener(host: string, port: number, type: number): number {
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
@@ -181,14 +163,9 @@ function openListener(host: string, port: number, type: number): number {
 }
 
 /** Sets an option that is an `int`. See setsockopt(2). */
-function setOption(
-  fd: number,
-  level: number,
-  option: number,
-  value: number,
-): number {
+function setOption(fd: number, level: number, option: number, n: number) {
   const int = memory(4);
-  int.ints[0] = value;
+  int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
@@ -210,27 +187,13 @@ function sigset(...signals: number[]): Memory {
  */
 const siginfo = (): Memory => memory(128);
 
-/**
- * The descriptor that a signal is about, and what it tells of it, as POLL_IN:
- * `si_fd`, `si_code` in sigaction(2).
- */
+/** The descriptor that a signal is about, and what it tells of it. */
 function signalled({ ints }: Memory): { fd: number; code: string } {
-  const codes = [
-    "",
-    "POLL_IN",
-    "POLL_OUT",
-    "POLL_MSG",
-    "POLL_ERR",
-    "POLL_PRI",
-    "POLL_HUP",
-  ];
+  const codes: Record<number, string> = { 1: "POLL_IN", 2: "POLL_OUT" };
   return { fd: ints[6], code: codes[ints[2]] ?? `code ${ints[2]}` };
 }
 
-/**
- * Memory for a `struct timespec`, set to so many milliseconds: seconds and
- * nanoseconds, of 64 bits each.
- */
+/** A `struct timespec`: seconds and nanoseconds, of 64 bits each. */
 function timespec(milliseconds: number): Memory {
   const time = memory(16);
   time.ints[0] = milliseconds / 1000;
@@ -238,62 +201,35 @@ function timespec(milliseconds: number): Memory {
   return time;
 }
 
-/**
- * Has this thread block signals: they wait until it takes them. The process
- * ignores them as well: a runtime may let them through while it has its turn,
- * and they would end the process. See pthread_sigmask(3), sigaction(2).
- */
+/** Has this thread block signals: they wait until it takes them. */
 function blockSignals(...signals: number[]): Memory {
-  // `struct sigaction`, 152 bytes: the handler comes first.
-  const SIG_IGN = 1, set = sigset(...signals), ignore = memory(152);
-  ignore.ints[0] = SIG_IGN;
+  const set = sigset(...signals);
   must(-sys.pthread_sigmask(SIG_BLOCK, set, NULL));
-  for (const signal of signals) must(sys.sigaction(signal, ignore, NULL));
   return set;
 }
 
-let owner: Memory | undefined;
-
-/**
- * F_SETOWN_EX: says which thread, by its number, gets a descriptor's signals.
- * See fcntl(2).
- */
+/** Says which thread gets a descriptor's signals: F_SETOWN_EX in fcntl(2). */
 function setOwner(fd: number, thread: number): number {
-  // A `struct f_owner_ex`: what kind of owner (4 bytes), here a thread (0), and
-  // its number (4).
-  owner ??= memory(8);
-  owner.ints[1] = thread;
-  return sys.fcntlPointer(fd, F_SETOWN_EX, owner);
+  // A `struct f_owner_ex`: the kind of owner, here a thread (0); its number.
+  const given = memory(8);
+  given.ints[1] = thread;
+  return sys.fcntlPointer(fd, F_SETOWN_EX, given);
 }
 
 const READ = 1, WRITE = 4;
 
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  accept4: cFunction("accept4", "int", "filled", "int"),
-  send: cFunction("send", "int", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
-  gettid: cFunction("gettid"),
-  pthread_sigmask: cFunction("pthread_sigmask", "int", "pointer", "pointer"),
-  sigaction: cFunction("sigaction", "int", "pointer", "pointer"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  sigtimedwait: cFunction("sigtimedwait", "pointer", "pointer", "pointer"),
-  fcntlPointer: cFunction("fcntl", "int", "int", "pointer"),
-  fcntl: cFunction("fcntl", "int", "int", "int"),
-  recv: cFunction("recv", "int", "pointer", "size", "int"),
-};
-
 /** What the loop must remember of a client between two events. */
-interface Client {
+class Client {
   readonly fd: number;
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
-  unsent: Uint8Array | null;
-  drained?: boolean;
+  unsent: Uint8Array | null = null;
+  drained = false;
+
+  constructor(fd: number, id: number) {
+    this.fd = fd;
+    this.id = id;
+  }
 }
 
 /** What the loop waits with. */
@@ -310,7 +246,6 @@ class Clients {
   #clients = new Map<number, Client>();
   #peer = socketAddress();
   #buffer = memory(65_536);
-  #accepts = true;
   #connections = 0;
 
   constructor(listener: number, selector: Selector) {
@@ -323,54 +258,38 @@ class Clients {
     return this.#clients.size;
   }
 
-  /** Whether a client has this descriptor. */
   has(fd: number): boolean {
     return this.#clients.has(fd);
   }
 
-  /** The client that has this descriptor. */
   at(fd: number): Client {
     return this.#clients.get(fd)!;
   }
 
-  /** Calls `visit` for each client. */
   each(visit: (client: Client) => void): void {
     this.#clients.forEach(visit);
   }
 
   /** The listening socket is ready: accepts all that are waiting. */
   accept(): void {
-    const flags = SOCK_NONBLOCK;
-    while (
-      this.accepted(sys.accept4(this.#listener, this.#peer, flags), this.#peer)
-    );
-  }
-
-  /** Takes what accept4(2) has returned. Whether there can be another one. */
-  accepted(fd: number, peer: SocketAddress): boolean {
-    if (fd === -EAGAIN) return false;
-    if (fd < 0) {
-      // Out of descriptors. Clients wait in the backlog, until one leaves.
-      console.log("error", `accept: ${systemError(fd)}`);
-      if (this.#accepts) this.#selector.unregister(this.#listener);
-      this.#accepts = false;
-      return false;
+    for (;;) {
+      const fd = sys.accept4(this.#listener, this.#peer, SOCK_NONBLOCK);
+      if (fd === -EAGAIN) return;
+      const id = ++this.#connections;
+      console.log(`accept #${id}`, addressText(this.#peer));
+      this.add(must(fd), id);
     }
-    const id = ++this.#connections;
-    console.log(`accept #${id}`, addressText(peer));
-    this.add(fd, id);
-    return true;
   }
 
   /** Makes a client of a descriptor and a number. */
   add(fd: number, id: number): void {
-    this.#clients.set(fd, { fd, id, unsent: null });
+    this.#clients.set(fd, new Client(fd, id));
     this.#selector.register(fd, READ);
   }
 
   /** Sends back what was received. What the kernel doesn't take is kept. */
   send(client: Client, buffer: Memory, size: number): void {
-    console.log(`recv #${client.id}`, shown(buffer.bytes.subarray(0, size)));
+    console.log(`recv #${client.id}`, size);
     const sent = sys.send(client.fd, buffer, size, 0);
     client.drained = false;
     if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
@@ -404,30 +323,9 @@ class Clients {
     this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
-    console.log(
-      `close #${id}`,
-      result === 0 ? "by the client" : systemError(result),
-    );
-    // Now there is a descriptor for another client.
-    if (!this.#accepts) this.#selector.register(this.#listener, READ);
-    this.#accepts = true;
+    const why = result === 0 ? "by the client" : systemError(result);
+    console.log(`close #${id}`, why);
   }
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what a wait has found: figures with their meanings, and a detail. */
-function logWait(
-  event: string,
-  figures: Record<string, number>,
-  detail = () => "",
-): void {
-  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(event, words.join(", "), detail());
 }
 
 // ---------------------------------------- the server
@@ -437,7 +335,6 @@ const SIZE = 65_536,
   timeout = timespec(500),
   atOnce = timespec(0);
 const SIGNAL = SIGRTMIN + 1, thread = sys.gettid(), info = siginfo();
-
 const signals = blockSignals(SIGNAL, SIGIO);
 /**
  * Descriptors for which no call has returned EAGAIN yet: there will be no other

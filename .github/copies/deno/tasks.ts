@@ -4,7 +4,7 @@
  * them share one thread.
  *
  *   deno run -A tasks.ts
- *   nc 127.0.0.1 9999      in two other terminals: both are served at once
+ *   nc 127.0.0.1 9999   in two other terminals: both are served at once
  */
 
 const HOST = "127.0.0.1";
@@ -28,8 +28,6 @@ async function serve(connection: Connection): Promise<void> {
 
 // ---------------------------------------- what it stands on
 
-let connections = 0;
-
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 function listen(hostname: string, port: number): Server {
   const listener = Deno.listen({ hostname, port });
@@ -51,9 +49,8 @@ class Server {
       try {
         return new Connection(await this.#listener.accept());
       } catch (error) {
-        // The client has reset it already, or no descriptor is left.
-        console.log("error", `accept: ${error}`);
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        // The client has reset it already.
+        console.log("error accept:", error);
       }
     }
   }
@@ -61,47 +58,40 @@ class Server {
 
 /** A connected socket. A failure reads as the end of the stream. */
 class Connection {
-  readonly id = ++connections;
+  static #count = 0;
+  readonly id = ++Connection.#count;
   #conn: Deno.TcpConn;
   #buffer = new Uint8Array(16_384);
-  /** Why it ended. */
-  #reason = "";
+  #reason = "by the client";
 
   constructor(conn: Deno.TcpConn) {
     this.#conn = conn;
+    conn.setNoDelay();
     const { hostname, port } = conn.remoteAddr;
     console.log(`accept #${this.id}`, `${hostname}:${port}`);
-    try {
-      conn.setNoDelay();
-    } catch {
-      // The client has reset it, as recv will find.
-    }
   }
 
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
     try {
       const size = await this.#conn.read(this.#buffer) ?? 0;
-      const data = this.#buffer.subarray(0, size);
-      if (size === 0) this.#reason ||= "by the client";
-      else console.log(`recv #${this.id}`, shown(data));
-      return data;
+      if (size > 0) console.log(`recv #${this.id}`, size);
+      return this.#buffer.subarray(0, size);
     } catch (error) {
-      this.#reason ||= `${error}`;
+      this.#reason = `${error}`;
       return new Uint8Array(0);
     }
   }
 
-  /** Sends all of `data`: send(2) in a loop. */
+  /** Sends all of `data`: send(2) in a loop, as a call may take only a part. */
   async send(data: Uint8Array): Promise<void> {
     console.log(`send #${this.id}`, data.length);
     try {
-      // One write may take only a part of it.
       for (let sent = 0; sent < data.length;) {
         sent += await this.#conn.write(data.subarray(sent));
       }
     } catch (error) {
-      this.#reason ||= `${error}`;
+      this.#reason = `${error}`;
     }
   }
 
@@ -110,12 +100,6 @@ class Connection {
     console.log(`close #${this.id}`, this.#reason);
     this.#conn.close();
   }
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
 }
 
 await main();

@@ -4,24 +4,25 @@
  * then the next.
  *
  *   node pool.mts
- *   nc 127.0.0.1 9999   in four terminals: the fourth gets its answer when one
- *                       of the others is done
+ *   nc 127.0.0.1 9999   in four terminals: the fourth gets its answer when
+ *        one of the others is done
  */
 
-import { once } from "node:events";
-import { writeSync } from "node:fs";
-import * as net from "node:net";
-import { URL } from "node:url";
 import {
   isMainThread,
+  MessageChannel,
   parentPort,
+  receiveMessageOnPort,
   Worker,
   workerData,
 } from "node:worker_threads";
+import { on, once } from "node:events";
+import * as net from "node:net";
+import { URL } from "node:url";
+import { writeSync } from "node:fs";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
-const MESSAGES = 3;
 const WORKERS = 3;
 
 /**
@@ -43,13 +44,8 @@ async function main(): Promise<void> {
 
   for (;;) {
     const connection = await server.accept();
-    logInLine(
-      "wait",
-      connection.id,
-      free.length > 0 ? "" : "no thread is free",
-      line.push(connection),
-      connection,
-    );
+    const why = free.length > 0 ? "" : "no thread is free";
+    logInLine("wait", connection.id, why, line.push(connection));
     handOver();
   }
 }
@@ -64,12 +60,7 @@ function joinPool(thread: Thread): void {
 function handOver(): void {
   while (line.length > 0 && free.length > 0) {
     const connection = line.shift()!, thread = free.shift()!;
-    log(
-      "serve",
-      connection.id,
-      thread.name,
-      ...waited(connection, line.length),
-    );
+    log("serve", connection.id, thread.name);
     // Not awaited: the thread runs by itself.
     thread.serve(connection).then(() => joinPool(thread));
   }
@@ -80,7 +71,7 @@ function handOver(): void {
  * however long that takes.
  */
 function serve(connection: BlockingConnection): void {
-  for (let i = 0; i < MESSAGES; i++) {
+  for (;;) {
     const data = connection.recv();
     if (data.length === 0) break;
     connection.send(data);
@@ -90,250 +81,10 @@ function serve(connection: BlockingConnection): void {
 
 // ---------------------------------------- what it stands on
 
-let connections = 0;
-
-/** Binds and listens: socket(2), bind(2) and listen(2). */
-async function listen(host: string, port: number): Promise<Server> {
-  // With allowHalfOpen, a client that shuts down its side still gets replies.
-  const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
-  const server = new Server(listener);
-  await once(listener.listen({ host, port }), "listening");
-  console.log(`listening on ${host}:${server.port}`);
-  return server;
-}
-
-/** A listening socket. */
-class Server {
-  #listener: net.Server;
-  #accepted: Connection[] = [];
-  #wake = () => {};
-
-  constructor(listener: net.Server) {
-    this.#listener = listener;
-    listener.on("connection", (socket) => {
-      this.#accepted.push(new Connection(socket));
-      this.#wake();
-    });
-    // Without a free descriptor, an accept fails.
-    listener.on("error", (error) => log("error", 0, `accept: ${error}`));
-  }
-
-  /** The port that was bound, also when 0 was asked for. */
-  get port(): number {
-    return (this.#listener.address() as net.AddressInfo).port;
-  }
-
-  /** Waits for the next connection. See accept(2). */
-  async accept(): Promise<Connection> {
-    while (this.#accepted.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    return this.#accepted.shift()!;
-  }
-}
-
-/** A connected socket. A failure reads as the end of the stream. */
-class Connection {
-  readonly id = ++connections;
-  #socket: net.Socket;
-  #chunks: AsyncIterator<Uint8Array>;
-  /** Why it ended. */
-  #reason = "";
-
-  constructor(socket: net.Socket) {
-    this.#socket = socket;
-    this.#chunks = socket.iterator({ destroyOnReturn: false });
-    socket.on("error", (error) => this.#reason ||= `${error}`);
-    const { remoteAddress, remotePort } = socket;
-    log("accept", this.id, `${remoteAddress}:${remotePort}`);
-  }
-
-  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
-  async recv(): Promise<Uint8Array> {
-    try {
-      const { value, done } = await this.#chunks.next();
-      if (done) this.#reason ||= "by the client";
-      return value ?? new Uint8Array(0);
-    } catch (error) {
-      this.#reason ||= `${error}`;
-      return new Uint8Array(0);
-    }
-  }
-
-  /** Sends all of `data`, and waits until the kernel has taken it. */
-  async send(data: Uint8Array): Promise<void> {
-    await new Promise((resolve) => this.#socket.write(data, resolve));
-  }
-
-  /**
-   * Closes the connection, losing nothing that was sent. With bytes unread it
-   * would be reset: for a second, what still comes is dropped.
-   */
-  async close(reason = "by the server"): Promise<void> {
-    log("close", this.id, this.#reason || reason);
-    this.#socket.end();
-    setTimeout(() => this.#socket.destroy(), 1000).unref();
-    try {
-      while (!(await this.#chunks.next()).done);
-    } catch {
-      // It has failed, and is closed.
-    }
-  }
-}
-
-/** How many bytes can be handed over at a time. */
-const BOX = 65_536;
-
-/**
- * Memory that a thread shares with the main thread: whether there is an answer
- * and the answer, both as integers, and bytes.
- */
-class Mailbox {
-  readonly integers: Int32Array;
-  readonly bytes: Uint8Array;
-
-  constructor(memory: SharedArrayBuffer) {
-    this.integers = new Int32Array(memory, 0, 2);
-    this.bytes = new Uint8Array(memory, 8);
-  }
-
-  /** In the main thread: answers, and wakes the thread. */
-  answer(answer: number): void {
-    this.integers[1] = answer;
-    Atomics.store(this.integers, 0, 1);
-    Atomics.notify(this.integers, 0);
-  }
-
-  /** In a thread: asks for something, and sleeps until there is an answer. */
-  ask(call: string, size = 0): number {
-    Atomics.store(this.integers, 0, 0);
-    parentPort!.postMessage({ call, size });
-    // A wake-up can be stale, hence the loop.
-    while (Atomics.load(this.integers, 0) === 0) {
-      Atomics.wait(this.integers, 0, 0);
-    }
-    return this.integers[1];
-  }
-}
-
-/** In a thread: blocks until there is a connection for it. */
-function accept(): BlockingConnection {
-  const mailbox = new Mailbox(workerData.memory);
-  return new BlockingConnection(mailbox, mailbox.ask("accept"));
-}
-
-/** A connection, for the thread that serves it: its calls block. */
-class BlockingConnection {
-  #mailbox: Mailbox;
-  readonly id: number;
-
-  constructor(mailbox: Mailbox, id: number) {
-    this.#mailbox = mailbox;
-    this.id = id;
-  }
-
-  /** Blocks until there are bytes; none are the end of the stream. */
-  recv(): Uint8Array {
-    const size = this.#mailbox.ask("recv");
-    const data = this.#mailbox.bytes.slice(0, size);
-    if (size > 0) log("recv", this.id, shown(data));
-    return data;
-  }
-
-  /** Sends all of `data`, and blocks until the kernel has taken it. */
-  send(data: Uint8Array): void {
-    log("send", this.id, data.length);
-    this.#mailbox.bytes.set(data);
-    this.#mailbox.ask("send", data.length);
-  }
-
-  /** Closes the connection. */
-  close(): void {
-    this.#mailbox.ask("close");
-  }
-}
-
-/** A thread, as the main thread sees it. */
-class Thread {
-  readonly name: string;
-  /** Resolves when the thread runs. */
-  readonly started: Promise<void>;
-  /** Resolves when the thread has ended, for whatever reason. */
-  readonly ended: Promise<void>;
-  #mailbox: Mailbox;
-  #connection: Connection | null = null;
-  #unread = new Uint8Array(0);
-  #free = () => {};
-
-  /** The thread runs `script`, a module's `import.meta.url`. */
-  constructor(script: string, name: string) {
-    this.name = name;
-    const memory = new SharedArrayBuffer(8 + BOX);
-    this.#mailbox = new Mailbox(memory);
-    const worker = new Worker(new URL(script), {
-      workerData: { name, memory },
-    });
-    this.started = new Promise((resolve) => this.#free = resolve);
-    worker.on("message", ({ call, size }) => this.#do(call, size));
-    worker.on("error", (error) => log("error", 0, `thread ${name}: ${error}`));
-    this.ended = new Promise((resolve) => worker.on("exit", () => resolve()));
-    this.ended.then(() => this.#connection?.close());
-  }
-
-  /** Hands over a connection. Resolves when the thread waits for the next. */
-  serve(connection: Connection): Promise<void> {
-    this.#connection = connection;
-    this.#mailbox.answer(connection.id);
-    return new Promise((resolve) => this.#free = resolve);
-  }
-
-  /** Does what the thread asks for. */
-  async #do(call: string, size: number): Promise<void> {
-    const { bytes } = this.#mailbox, connection = this.#connection!;
-    if (call === "accept") return this.#free();
-    if (call === "recv") {
-      if (this.#unread.length === 0) {
-        this.#unread = new Uint8Array(await connection.recv());
-      }
-      size = Math.min(BOX, this.#unread.length);
-      bytes.set(this.#unread.subarray(0, size));
-      this.#unread = this.#unread.subarray(size);
-    } else if (call === "send") await connection.send(bytes.slice(0, size));
-    else {
-      this.#connection = null;
-      connection.close();
-    }
-    this.#mailbox.answer(size);
-  }
-}
-
-/** Starts a thread, and waits until it runs. */
-async function startThread(script: string, name: string): Promise<Thread> {
-  const thread = new Thread(script, name);
-  await thread.started;
-  return thread;
-}
-
-/** As `startThread`; when the thread dies, another one takes its place. */
-async function keepThread(
-  script: string,
-  name: () => string,
-  started: (thread: Thread) => void,
-): Promise<void> {
-  const thread = await startThread(script, name());
-  thread.ended.then(() => keepThread(script, name, started));
-  started(thread);
-}
-
-const threadName: string = workerData?.name ?? "main";
-
 /** Prints an event: the thread, what happens, to which connection, details. */
-function log(
-  event: string,
-  id: number,
-  ...details: unknown[]
-): void {
-  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
+function log(what: string, id: number, ...details: unknown[]): void {
+  const name = workerData?.name ?? "main";
+  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
   // console.log would hold back what a thread prints before it blocks.
   for (;;) {
     try {
@@ -346,33 +97,157 @@ function log(
   }
 }
 
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
+/** Binds and listens: socket(2), bind(2) and listen(2). */
+async function listen(host: string, port: number): Promise<Server> {
+  const server = new Server();
+  await once(server.listener.listen({ host, port }), "listening");
+  console.log(`listening on ${host}:${server.port}`);
+  return server;
 }
 
-const since = new WeakMap<object, number>();
+/** A listening socket. */
+class Server {
+  // With allowHalfOpen, a client that shuts down its side still gets replies.
+  listener = net.createServer({ allowHalfOpen: true, noDelay: true });
+  #accepted = on(this.listener, "connection");
 
-/** Prints why something has to wait, unless there is no reason to. */
-function logInLine(
-  event: string,
-  id: number,
-  why: string,
-  length: number,
-  what: object,
-  more = "",
-): void {
-  if (!why) return;
-  since.set(what, performance.now());
-  log(event, id, `${why}, ${length} in line${more}`);
+  /** The port that was bound, also when 0 was asked for. */
+  get port(): number {
+    return (this.listener.address() as net.AddressInfo).port;
+  }
+
+  /** Waits for the next connection. See accept(2). */
+  async accept(): Promise<Connection> {
+    const [socket] = (await this.#accepted.next()).value!;
+    return new Connection(socket);
+  }
 }
 
-/** For the log: how long it had to wait, and how many still do. */
-function waited(what: object, left: number): string[] {
-  const time = performance.now() - (since.get(what) ?? NaN);
-  if (Number.isNaN(time)) return [];
-  return [`after ${time.toFixed(1)} ms in line, ${left} wait now`];
+/** A connected socket. A failure reads as the end of the stream. */
+class Connection {
+  static #count = 0;
+  readonly id = ++Connection.#count;
+  #socket: net.Socket;
+  #chunks: AsyncIterator<Uint8Array>;
+  #reason = "by the client";
+
+  constructor(socket: net.Socket) {
+    this.#socket = socket;
+    this.#chunks = socket.iterator({ destroyOnReturn: false });
+    // Without a listener, an error would end the process.
+    socket.on("error", (error) => this.#reason = `${error}`);
+    const { remoteAddress, remotePort } = socket;
+    log("accept", this.id, `${remoteAddress}:${remotePort}`);
+  }
+
+  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
+  async recv(): Promise<Uint8Array> {
+    try {
+      const { value } = await this.#chunks.next();
+      return value ?? new Uint8Array(0);
+    } catch {
+      return new Uint8Array(0);
+    }
+  }
+
+  /** Sends all of `data`, and waits until the kernel has taken it. */
+  async send(data: Uint8Array): Promise<void> {
+    await new Promise((resolve) => this.#socket.write(data, resolve));
+  }
+
+  /** Closes the connection. See close(2). */
+  close(): void {
+    log("close", this.id, this.#reason);
+    this.#socket.end();
+  }
+}
+
+/** In a thread: asks the main thread for something, and sleeps until then. */
+function ask(call: string, data?: Uint8Array) {
+  const { port, answers } = workerData;
+  parentPort!.postMessage({ call, data });
+  // Blocks while there are 0 answers.
+  Atomics.wait(answers, 0, 0);
+  Atomics.store(answers, 0, 0);
+  return receiveMessageOnPort(port)!.message;
+}
+
+/** In a thread: blocks until there is a connection for it, as its calls do. */
+function accept() {
+  const id: number = ask("accept");
+  return {
+    id,
+    /** Returns bytes; none are the end of the stream. */
+    recv(): Uint8Array {
+      const data = ask("recv");
+      if (data.length > 0) log("recv", id, data.length);
+      return data;
+    },
+    /** Returns when the kernel has taken all of `data`. */
+    send(data: Uint8Array): void {
+      log("send", id, data.length);
+      ask("send", data);
+    },
+    close: (): void => ask("close"),
+  };
+}
+
+type BlockingConnection = ReturnType<typeof accept>;
+
+/** A thread, as the main thread sees it. */
+class Thread {
+  readonly name: string;
+  /** Resolves when the thread waits for its first connection. */
+  readonly started: Promise<void>;
+  #answers = new Int32Array(new SharedArrayBuffer(4));
+  #channel = new MessageChannel();
+  #connection!: Connection;
+  #free = () => {};
+
+  /** The thread runs `script`, a module's `import.meta.url`. */
+  constructor(script: string, name: string) {
+    this.name = name;
+    const { port2: port } = this.#channel, answers = this.#answers;
+    const worker = new Worker(new URL(script), {
+      workerData: { name, port, answers },
+      transferList: [port],
+    });
+    worker.on("message", async ({ call, data }) => {
+      const calls = this.#connection;
+      if (call === "accept") this.#free();
+      else this.#answer(await calls[call as "recv" | "send" | "close"](data));
+    });
+    this.started = new Promise((resolve) => this.#free = resolve);
+  }
+
+  /** Hands over a connection. Resolves when the thread waits for the next. */
+  serve(connection: Connection): Promise<void> {
+    this.#connection = connection;
+    this.#answer(connection.id);
+    return new Promise((resolve) => this.#free = resolve);
+  }
+
+  #answer(answer: unknown): void {
+    this.#channel.port1.postMessage(answer);
+    Atomics.store(this.#answers, 0, 1);
+    Atomics.notify(this.#answers, 0);
+  }
+}
+
+/** Starts a thread, waits until it runs, and passes it on. */
+async function keepThread(
+  script: string,
+  name: () => string,
+  started: (thread: Thread) => void,
+): Promise<void> {
+  const thread = new Thread(script, name());
+  await thread.started;
+  started(thread);
+}
+
+/** Prints why a client has to wait, unless there is no reason to. */
+function logInLine(what: string, id: number, why: string, n: number): void {
+  if (why) log(what, id, `${why}, ${n} in line`);
 }
 
 // Each thread runs this same file: it blocks until there is a client, serves

@@ -4,14 +4,15 @@
  * output are the socket.
  *
  *   node processes.mts
- *   nc 127.0.0.1 9999    in several terminals, and in one more: ps fx
+ *   nc 127.0.0.1 9999   in several terminals, and in one more: ps fx
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { setTimeout } from "node:timers";
-import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
@@ -21,76 +22,72 @@ const MAX_PROCESSES = 16;
 
 type CKind = "int" | "size" | "pointer";
 
-type Call = (...values: unknown[]) => number;
-
 /** What is used of node:ffi, which is too new for the types of Node. */
 interface FFI {
-  DynamicLibrary: new (path: string) => {
-    getFunction(
-      name: string,
-      signature: { arguments: string[]; return: string },
-    ): Call;
-  };
-  toArrayBuffer(pointer: bigint, size: number, copy: boolean): ArrayBuffer;
+  dlopen(path: string, calls: object): { functions: Record<string, Call> };
+  toArrayBuffer(address: bigint, size: number, copy: boolean): ArrayBuffer;
 }
+
+type Call = (...values: unknown[]) => number | bigint;
 
 const ffi = process.getBuiltinModule("node:ffi") as FFI;
 
-/** No address. */
-const NULL = { pointer: 0n as unknown };
-
 /** Finds a function of the C library. */
 function find(name: string, kinds: CKind[], returns = "int"): Call {
-  const types = { int: "int32", size: "uint32", pointer: "uint64" };
-  return new ffi.DynamicLibrary("libc.so.6").getFunction(name, {
-    arguments: kinds.map((kind) => types[kind]),
-    return: returns === "int" ? "int32" : "int64",
-  });
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return BigInt(address);
+  const types = { int: "int32", size: "uint32", pointer: "pointer" };
+  const given = kinds.map((kind) => types[kind]);
+  const result = returns === "int" ? "int32" : "int64";
+  const call = { arguments: given, return: result };
+  return ffi.dlopen("libc.so.6", { [name]: call }).functions[name];
 }
 
 /** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
+function bytesAt(address: number | bigint, size: number): ArrayBuffer {
   return ffi.toArrayBuffer(BigInt(address), size, false);
 }
 
 /** Where the C library keeps the number of this thread's last error. */
 const errno = new Int32Array(
-  bytesAt(Number(find("__errno_location", [], "address")()), 4),
+  bytesAt(find("__errno_location", [], "address")(), 4),
 );
 
-/** What a function takes: numbers, memory, or an address with its length. */
-type Kind = CKind | "address" | "filled";
+/** Memory of `size` bytes, a multiple of 4, also as 32-bit integers. */
+function memory(size: number) {
+  const buffer = new ArrayBuffer(size);
+  return { bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
 
-type Value = number | { pointer: unknown; length?: Memory };
+type Memory = ReturnType<typeof memory>;
+
+/** What a function takes; an address goes with its length. */
+const parameters: Record<string, CKind[]> = {
+  int: ["int"],
+  size: ["size"],
+  pointer: ["pointer"],
+  address: ["pointer", "size"],
+  filled: ["pointer", "pointer"],
+};
+
+const length = new Int32Array([16]);
+
+const lengths: Record<string, unknown[]> = { address: [16], filled: [length] };
 
 /**
  * A function of the C library. It returns the negative number of an error if
  * it fails, as the kernel itself does.
  */
-function cFunction(name: string, ...kinds: Kind[]) {
-  const parameters: Record<Kind, CKind[]> = {
-    int: ["int"],
-    size: ["size"],
-    pointer: ["pointer"],
-    address: ["pointer", "size"],
-    filled: ["pointer", "pointer"],
-  };
+function cFunction(name: string, ...kinds: string[]) {
   const call = find(name, kinds.flatMap((kind) => parameters[kind]));
-  const passed = (value: Value, i: number) => {
-    if (typeof value === "number") return [value];
-    if (kinds[i] === "pointer") return [value.pointer];
-    const { ints, pointer } = value.length!;
-    return [value.pointer, kinds[i] === "filled" ? pointer : ints[0]];
-  };
-  return (...values: Value[]): number => {
-    const result = call(...values.flatMap(passed));
+  return (...values: (number | { bytes: Uint8Array | null })[]): number => {
+    const result = call(
+      ...values.flatMap((value, i) =>
+        typeof value === "number"
+          ? value
+          : [value.bytes, ...lengths[kinds[i]] ?? []]
+      ),
+    );
     // At once, before anything else changes it.
-    return result < 0 ? -errno[0] : result;
+    return result < 0 ? -errno[0] : Number(result);
   };
 }
 
@@ -105,71 +102,16 @@ function systemError(returned: number): Error {
   return new Error(getSystemErrorName(returned));
 }
 
-/** Memory that no garbage collector moves. */
-interface Memory {
-  readonly address: number;
-  readonly pointer: unknown;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same bytes as 32-bit integers. */
-  readonly ints: Int32Array<ArrayBuffer>;
-}
+const EAGAIN = 11;
+const AF_INET = 2,
+  SOCK_STREAM = 1,
+  SOCK_NONBLOCK = 0o4000,
+  SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2;
+const IPPROTO_TCP = 6, TCP_NODELAY = 1;
+const POLLIN = 1, POLLOUT = 4;
 
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
-
-/** Memory of `size` bytes, a multiple of 4, all of them 0. See mmap(2). */
-function memory(size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
-  return memoryAt(Number(address), size);
-}
-
-function memoryAt(address: number, size: number): Memory {
-  const buffer = bytesAt(address, size);
-  return {
-    address,
-    pointer: toPointer(address),
-    bytes: new Uint8Array(buffer),
-    ints: new Int32Array(buffer),
-  };
-}
-
-const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000, SOL_SOCKET = 1, SO_REUSEADDR = 2;
-const IPPROTO_TCP = 6, TCP_NODELAY = 1, TCP_INFO = 11, POLLIN = 1, POLLOUT = 4;
-
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  read: cFunction("read", "int", "pointer", "size"),
-  write: cFunction("write", "int", "pointer", "size"),
-  poll: cFunction("poll", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
-  syscall: cFunction("syscall", "int", "int", "int"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  getsockopt: cFunction(
-    "getsockopt",
-    "int",
-    "int",
-    "int",
-    "pointer",
-    "pointer",
-  ),
-  accept4: cFunction("accept4", "int", "filled", "int"),
-};
+const syscall = cFunction("syscall", "int", "int", "int");
 
 const SYS_pidfd_open = 434;
 
@@ -178,43 +120,55 @@ const SYS_pidfd_open = 434;
  * has ended. See pidfd_open(2).
  */
 function pidfd_open(pid: number): number {
-  return sys.syscall(SYS_pidfd_open, pid, 0);
+  return syscall(SYS_pidfd_open, pid, 0);
 }
 
-/** A `struct sockaddr_in`, with its length. See ip(7). */
-interface SocketAddress extends Memory {
-  readonly length: Memory;
+/** System calls: see section 2 of the manual. */
+const sys = {
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  close: cFunction("close", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+  poll: cFunction("poll", "pointer", "size", "int"),
+  read: cFunction("read", "int", "pointer", "size"),
+  write: cFunction("write", "int", "pointer", "size"),
+};
+
+/** Prints an event. The standard output of a child is its client's socket. */
+function log(what: string, id: number, ...details: unknown[]): void {
+  const print = process.env.ECHO_CHILD ? console.error : console.log;
+  print(`${what} #${id}`, ...details);
 }
 
-/** An address to be filled in by a call. */
-function socketAddress(): SocketAddress {
-  const length = memory(4);
-  length.ints[0] = 16;
-  return { ...memory(16), length };
+/** Prints what a wait has found: figures with their meanings, and a detail. */
+function logWait(call: string, figures: object, detail = () => ""): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  console.log(call, words.join(", "), detail());
+}
+
+type SocketAddress = Memory;
+
+/** An address to be filled in by a call: a `struct sockaddr_in`, see ip(7). */
+function socketAddress(): Memory {
+  return memory(16);
 }
 
 /** An address as `HOST:PORT`. */
-function addressText({ bytes }: SocketAddress): string {
+function addressText({ bytes }: Memory): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
 /** The address of an IPv4 host, and a port. */
-function resolveAddresses(host: string, port: number): SocketAddress[] {
-  const address = socketAddress();
-  address.bytes.set([
-    AF_INET,
-    0,
-    port >> 8,
-    port,
-    ...host.split(".").map(Number),
-  ]);
+function resolveAddresses(host: string, port: number): Memory[] {
+  const address = socketAddress(), parts = host.split(".").map(Number);
+  address.bytes.set([AF_INET, 0, port >> 8, port, ...parts]);
   return [address];
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
+/** The first three steps: socket(2), bind(2), listen(2). */
 function openListener(host: string, port: number, type: number): number {
   type |= SOCK_CLOEXEC;
   const fd = must(sys.socket(AF_INET, type, 0));
@@ -231,14 +185,9 @@ function openListener(host: string, port: number, type: number): number {
 }
 
 /** Sets an option that is an `int`. See setsockopt(2). */
-function setOption(
-  fd: number,
-  level: number,
-  option: number,
-  value: number,
-): number {
+function setOption(fd: number, level: number, option: number, n: number) {
   const int = memory(4);
-  int.ints[0] = value;
+  int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
@@ -262,23 +211,6 @@ function setPollfd(
  */
 function pollfdReady({ ints }: Memory, index: number): number {
   return ints[2 * index + 1] >> 16;
-}
-
-let tcpInfo: { value: Memory; length: Memory } | undefined;
-
-/**
- * How many connections wait in the backlog of a listening socket to be
- * accepted. See `TCP_INFO` in tcp(7).
- */
-function backlogOf(fd: number): number {
-  const { value, length } = tcpInfo ??= {
-    value: memory(256),
-    length: memory(4),
-  };
-  length.ints[0] = 256;
-  const result = sys.getsockopt(fd, IPPROTO_TCP, TCP_INFO, value, length);
-  // The field is `tcpi_unacked`, which in a listening socket has this meaning.
-  return result < 0 ? result : value.ints[6];
 }
 
 /** Lets the runtime run its timers, which it can't do during a call. */
@@ -305,9 +237,8 @@ class StandardConnection {
   recv(): Uint8Array {
     this.#wait(0, POLLIN);
     const size = Math.max(sys.read(0, this.#buffer, 65_536), 0);
-    const data = this.#buffer.bytes.subarray(0, size);
-    if (size > 0) log("recv", this.id, shown(data));
-    return data;
+    if (size > 0) log("recv", this.id, size);
+    return this.#buffer.bytes.subarray(0, size);
   }
 
   /** Sends all of `data`, which is in the buffer. See write(2). */
@@ -337,7 +268,6 @@ class StandardConnection {
 /** A process that serves a client. */
 interface Child {
   readonly id: number;
-  readonly pid: number;
   /** Can be read from once the process has ended. */
   readonly pidfd: number;
   /** Resolves when the process has ended, and its zombie is gone. */
@@ -347,16 +277,13 @@ interface Child {
 class Children {
   /** The program that serves, and its arguments. */
   readonly command: string[];
-  #most: number;
   #children = new Map<number, Child>();
   #connections = 0;
-  #resting = 0;
 
   /** Each child runs `script`, a module's `import.meta.url`. */
-  constructor(script: string, most: number) {
+  constructor(script: string) {
     const path = fileURLToPath(script);
     this.command = [process.execPath, path];
-    this.#most = most;
   }
 
   get list(): Child[] {
@@ -365,90 +292,33 @@ class Children {
 
   /** Whether there can be another process now. */
   get room(): boolean {
-    return this.#children.size < this.#most &&
-      performance.now() >= this.#resting;
+    return this.#children.size < MAX_PROCESSES;
   }
 
-  /** Makes an accept4(2) call. Returns the client, if there is one. */
+  /** Makes an accept4(2) call. Returns the client. */
   accept(
     peer: SocketAddress,
     call: () => number,
   ): { id: number; fd: number } | null {
     const fd = call();
     if (fd === -EAGAIN) return null;
-    if (fd < 0) {
-      log("error", 0, `accept: ${systemError(fd)}`);
-      // Perhaps there is no descriptor left.
-      this.#resting = performance.now() + 500;
-      return null;
-    }
     const id = ++this.#connections;
     log("accept", id, addressText(peer));
-    return { id, fd };
+    return { id, fd: must(fd) };
   }
 
   /** Has client `id` served by the process that `spawn` starts. */
   start(id: number, spawn: (settings: object) => ChildProcess): void {
     const child = spawn({ env: { ...process.env, ECHO_CHILD: `${id}` } });
-    const ended = new Promise<unknown>((resolve) => {
-      child.once("error", resolve);
-      child.once(
-        "exit",
-        (code) => resolve(code ? `its process: ${code}` : "by the client"),
-      );
-    }).then((reason) => {
-      sys.close(pidfd);
-      this.#children.delete(id);
-      log("close", id, reason);
-    });
     const pid = child.pid!, pidfd = pidfd_open(pid);
     log("start", id, `process ${pid}`);
-    this.#children.set(id, { id, pid, pidfd, ended });
+    const ended = once(child, "exit").then(() => {
+      sys.close(pidfd);
+      this.#children.delete(id);
+      log("close", id, "by the client");
+    });
+    this.#children.set(id, { id, pidfd, ended });
   }
-
-  /** What each is. */
-  describe(): string[] {
-    return this.list.map(({ id, pid }) => `#${id} process ${pid}`);
-  }
-}
-
-/** Prints an event: what happens, to which connection, details. */
-function log(event: string, id: number, ...details: unknown[]): void {
-  // The standard output of a child is its client's socket.
-  const print = process.env.ECHO_CHILD ? console.error : console.log;
-  print([event, ...id > 0 ? [`#${id}`] : [], ...details].join(" "));
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what a wait has found: figures with their meanings, and a detail. */
-function logWait(
-  event: string,
-  figures: Record<string, number>,
-  detail = () => "",
-): void {
-  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(event, words.join(", "), detail());
-}
-
-/** Prints what `lines` returns, every so many seconds. */
-function heartbeat(
-  event: string,
-  seconds: number,
-  lines: () => string[],
-): void {
-  setInterval(() => {
-    for (const line of lines()) console.log(event, line);
-  }, seconds * 1000);
-}
-
-/** How many there are, and which. */
-function list(items: string[]): string {
-  return `${items.length}: ${items.join(", ")}`;
 }
 
 // ---------------------------------------- the server
@@ -459,17 +329,9 @@ const told = joinIfChild();
 const TIMEOUT = 500;
 
 async function main(): Promise<void> {
-  const children = new Children(import.meta.url, MAX_PROCESSES),
-    most = MAX_PROCESSES;
+  const children = new Children(import.meta.url), most = MAX_PROCESSES;
   // create, bind, listen
   const listener = openListener(HOST, PORT, SOCK_STREAM | SOCK_NONBLOCK);
-  heartbeat("processes", 3, () => [list(children.describe())]);
-  heartbeat("backlog", 0.25, () => {
-    const waiting = children.list.length < most ? 0 : backlogOf(listener);
-    return waiting > 0
-      ? [`${waiting} waiting to be accepted: ${most} processes are the most`]
-      : [];
-  });
 
   const fds = memory(8 * (most + 1)), peer = socketAddress();
   for (;;) {
@@ -515,7 +377,8 @@ function start(
   { id, fd }: { id: number; fd: number },
 ): void {
   const [program, ...args] = children.command;
-  // Its standard error is this one's output.
+  // Its standard error is the log: a child of this script writes its lines
+  // there.
   const log = 1;
   children.start(
     id,

@@ -4,29 +4,27 @@
  * and the kernel spreads the clients.
  *
  *   node reuseport.mts
- *   nc 127.0.0.1 9999    in several terminals: the log shows which loop has got
- *                        each client
+ *   nc 127.0.0.1 9999   in several terminals: the log shows which loop has
+ *        got each client
  */
 
-import { once } from "node:events";
-import { writeSync } from "node:fs";
-import * as net from "node:net";
 import { availableParallelism } from "node:os";
-import { URL } from "node:url";
 import {
   isMainThread,
   parentPort,
   Worker,
   workerData,
 } from "node:worker_threads";
+import { on, once } from "node:events";
+import * as net from "node:net";
+import { writeSync } from "node:fs";
+import { URL } from "node:url";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
 const WORKERS = availableParallelism();
 
-/**
- * The main thread: starts the loops and prints their counts. It has no socket.
- */
+/** The main thread: starts the loops. It has no socket. */
 async function main(): Promise<void> {
   // Another server could share the port with this one. A socket without the
   // option, kept until the loops are about to listen, makes sure that none
@@ -39,7 +37,6 @@ async function main(): Promise<void> {
   probe.close();
   await loops.listen();
   ready(HOST, port);
-  heartbeat("loop", 5, () => loops.counts());
 }
 
 /** The thread: an event loop, with a task for each client. */
@@ -63,60 +60,44 @@ async function serve(connection: Connection): Promise<void> {
 
 // ---------------------------------------- what it stands on
 
-/** The loops of a process; each runs `script`. */
-class Loops {
-  #script: string;
-  #port: number;
-  #started = 0;
-  #loops = new Map<Worker, { name: string; accepted: Int32Array }>();
-
-  constructor(script: string, port: number) {
-    this.#script = script;
-    this.#port = port;
-  }
-
-  /** Starts one more, and waits until it runs. */
-  start(): Promise<void> {
-    const settings = () => {
-      const name = `loop-${++this.#started}`;
-      const accepted = new Int32Array(new SharedArrayBuffer(4));
-      return { ...threadSettings(name), port: this.#port, accepted };
-    };
-    return keepWorker(this.#script, settings, (worker, data) => {
-      this.#loops.set(worker, data);
-      return () => this.#loops.delete(worker);
-    });
-  }
-
-  /** Has all of them listen, and waits until they do. */
-  async listen(): Promise<void> {
-    for (const worker of this.#loops.keys()) {
-      const listening = new Promise((resolve) =>
-        worker.once("message", resolve)
-      );
-      worker.postMessage("listen");
-      await listening;
+/** Prints an event: the thread, what happens, to which connection, details. */
+function log(what: string, id: number, ...details: unknown[]): void {
+  const name = workerData?.name ?? "main";
+  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  // console.log would hold back what a thread prints before it blocks.
+  for (;;) {
+    try {
+      writeSync(1, `${words.join(" ")}\n`);
+      return;
+    } catch (error) {
+      // Node makes a pipe non-blocking for console.log: here it is full.
+      if ((error as { code?: string }).code !== "EAGAIN") throw error;
     }
-  }
-
-  /** How many clients each has accepted. */
-  counts(): string[] {
-    return [...this.#loops.values()].map(({ name, accepted }) =>
-      `${name} accepted ${accepted[0]}`
-    );
   }
 }
 
-/** In the thread: waits until it is to listen, and says when it does. */
-async function listenAsLoop(
-  bind: () => Server | Promise<Server>,
-): Promise<Server> {
-  const told = new Promise((resolve) => parentPort!.once("message", resolve));
-  parentPort!.postMessage("runs");
-  await told;
-  const server = await bind();
-  parentPort!.postMessage("listens");
-  return server;
+/** Prints what `lines` returns, every so many seconds. */
+
+/** Prints that the server is ready. */
+function ready(host: string, port: number): void {
+  console.log(`listening on ${host}:${port}`);
+}
+
+/** Prints what a wait has found: figures with their meanings. */
+
+const numbers: Int32Array = workerData?.numbers ??
+  new Int32Array(new SharedArrayBuffer(4));
+
+/** Counts the connections of all threads, from 1. */
+function nextNumber(): number {
+  return Atomics.add(numbers, 0, 1) + 1;
+}
+
+/** Starts a thread that runs `script`, and waits for its first message. */
+async function startWorker(script: string, data: object): Promise<Worker> {
+  const worker = new Worker(new URL(script), { workerData: data });
+  await once(worker, "message");
+  return worker;
 }
 
 /** Binds and listens, without saying so. */
@@ -124,51 +105,36 @@ function bind(host: string, port: number): Promise<Server> {
   return bindReusePort({ host, port, reusePort: false });
 }
 
-/** As `bind`, for several sockets that share a port: see socket(7). */
-async function bindReusePort({ host, port, reusePort = true }: {
-  host: string;
-  port: number;
-  reusePort?: boolean;
-}): Promise<Server> {
-  // With allowHalfOpen, a client that shuts down its side still gets replies.
-  const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
-  const server = new Server(listener);
-  await once(listener.listen({ host, port, reusePort }), "listening");
+/** Binds and listens; several sockets may share the port: see socket(7). */
+async function bindReusePort(
+  address: { host: string; port: number; reusePort?: boolean },
+): Promise<Server> {
+  const server = new Server();
+  const shared = { reusePort: true, ...address };
+  await once(server.listener.listen(shared), "listening");
   return server;
 }
 
 /** A listening socket. */
 class Server {
-  #listener: net.Server;
-  #accepted: Connection[] = [];
-  #wake = () => {};
-
-  constructor(listener: net.Server) {
-    this.#listener = listener;
-    listener.on("connection", (socket) => {
-      this.#accepted.push(new Connection(socket));
-      this.#wake();
-    });
-    // Without a free descriptor, an accept fails.
-    listener.on("error", (error) => log("error", 0, `accept: ${error}`));
-  }
+  // With allowHalfOpen, a client that shuts down its side still gets replies.
+  listener = net.createServer({ allowHalfOpen: true, noDelay: true });
+  #accepted = on(this.listener, "connection");
 
   /** The port that was bound, also when 0 was asked for. */
   get port(): number {
-    return (this.#listener.address() as net.AddressInfo).port;
+    return (this.listener.address() as net.AddressInfo).port;
   }
 
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
-    while (this.#accepted.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    return this.#accepted.shift()!;
+    const [socket] = (await this.#accepted.next()).value!;
+    return new Connection(socket);
   }
 
   /** Stops listening. */
   close(): void {
-    this.#listener.close();
+    this.listener.close();
   }
 }
 
@@ -177,13 +143,13 @@ class Connection {
   readonly id = nextNumber();
   #socket: net.Socket;
   #chunks: AsyncIterator<Uint8Array>;
-  /** Why it ended. */
-  #reason = "";
+  #reason = "by the client";
 
   constructor(socket: net.Socket) {
     this.#socket = socket;
     this.#chunks = socket.iterator({ destroyOnReturn: false });
-    socket.on("error", (error) => this.#reason ||= `${error}`);
+    // Without a listener, an error would end the process.
+    socket.on("error", (error) => this.#reason = `${error}`);
     const { remoteAddress, remotePort } = socket;
     log("accept", this.id, `${remoteAddress}:${remotePort}`);
   }
@@ -191,12 +157,10 @@ class Connection {
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
     try {
-      const { value, done } = await this.#chunks.next();
-      if (done) this.#reason ||= "by the client";
-      else log("recv", this.id, shown(value));
+      const { value } = await this.#chunks.next();
+      if (value) log("recv", this.id, value.length);
       return value ?? new Uint8Array(0);
-    } catch (error) {
-      this.#reason ||= `${error}`;
+    } catch {
       return new Uint8Array(0);
     }
   }
@@ -214,90 +178,42 @@ class Connection {
   }
 }
 
-/**
- * Starts a thread that runs `script`, and waits for its first message. Calls
- * `started`, and when the thread dies what that returned: then there will be
- * another thread.
- */
-async function keepWorker<Data extends ThreadSettings>(
-  script: string,
-  settings: () => Data,
-  started: (worker: Worker, data: Data) => () => void,
-): Promise<void> {
-  const data = settings();
-  const worker = new Worker(new URL(script), { workerData: data });
-  worker.on(
-    "error",
-    (error) => log("error", 0, `thread ${data.name}: ${error}`),
-  );
-  await new Promise((resolve) => worker.once("message", resolve));
-  const died = started(worker, data);
-  worker.on("exit", () => {
-    died();
-    keepWorker(script, settings, started);
-  });
-}
+/** The loops of a process; each runs `script`. */
+class Loops {
+  #script: string;
+  #port: number;
+  #workers: Worker[] = [];
 
-const threadName: string = workerData?.name ?? "main";
+  constructor(script: string, port: number) {
+    this.#script = script;
+    this.#port = port;
+  }
 
-/** Prints an event: the thread, what happens, to which connection, details. */
-function log(
-  event: string,
-  id: number,
-  ...details: unknown[]
-): void {
-  const words = [threadName, event, ...id > 0 ? [`#${id}`] : [], ...details];
-  // console.log would hold back what a thread prints before it blocks.
-  for (;;) {
-    try {
-      writeSync(1, `${words.join(" ")}\n`);
-      return;
-    } catch (error) {
-      // Node makes a pipe non-blocking for console.log: here it is full.
-      if ((error as { code?: string }).code !== "EAGAIN") throw error;
+  /** Starts one more, and waits until it runs. */
+  async start(): Promise<void> {
+    const name = `loop-${this.#workers.length + 1}`;
+    const data = { name, numbers, port: this.#port };
+    this.#workers.push(await startWorker(this.#script, data));
+  }
+
+  /** Has all of them listen, and waits until they do. */
+  async listen(): Promise<void> {
+    for (const worker of this.#workers) {
+      worker.postMessage("listen");
+      await once(worker, "message");
     }
   }
 }
 
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what `lines` returns, every so many seconds. */
-function heartbeat(
-  event: string,
-  seconds: number,
-  lines: () => string[],
-): void {
-  setInterval(() => {
-    for (const line of lines()) console.log(event, line);
-  }, seconds * 1000);
-}
-
-/** Prints that the server is ready. */
-function ready(host: string, port: number): void {
-  console.log(`listening on ${host}:${port}`);
-}
-
-const numbers: Int32Array = workerData?.numbers ??
-  new Int32Array(new SharedArrayBuffer(4));
-
-/** Counts the connections of all threads, from 1. */
-function nextNumber(): number {
-  return Atomics.add(numbers, 0, 1) + 1;
-}
-
-/** What a thread is told. */
-interface ThreadSettings {
-  readonly name: string;
-  readonly numbers: Int32Array;
-}
-
-/** For a thread with this name. */
-function threadSettings(name: string): ThreadSettings {
-  return { name, numbers };
+/** In the thread: waits until it is to listen, and says when it does. */
+async function listenAsLoop(
+  open: () => Server | Promise<Server>,
+): Promise<Server> {
+  parentPort!.postMessage("runs");
+  await once(parentPort!, "message");
+  const server = await open();
+  parentPort!.postMessage("listens");
+  return server;
 }
 
 // Each thread runs this same file.

@@ -14,78 +14,83 @@ const PORT = 9999;
 
 // ---------------------------------------- what it stands on
 
-type CKind = "int" | "size" | "pointer";
+/** Prints what a wait has found: figures with their meanings, and a detail. */
+function logWait(call: string, figures: object, detail = () => ""): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  console.log(call, words.join(", "), detail());
+}
 
-type Call = (...values: unknown[]) => number;
+type CKind = "int" | "size" | "pointer";
 
 /** What is used of node:ffi, which is too new for the types of Node. */
 interface FFI {
-  DynamicLibrary: new (path: string) => {
-    getFunction(
-      name: string,
-      signature: { arguments: string[]; return: string },
-    ): Call;
-  };
-  toArrayBuffer(pointer: bigint, size: number, copy: boolean): ArrayBuffer;
+  dlopen(path: string, calls: object): { functions: Record<string, Call> };
+  toArrayBuffer(address: bigint, size: number, copy: boolean): ArrayBuffer;
 }
+
+type Call = (...values: unknown[]) => number | bigint;
 
 const ffi = process.getBuiltinModule("node:ffi") as FFI;
 
-/** No address. */
-const NULL = { pointer: 0n as unknown };
-
 /** Finds a function of the C library. */
 function find(name: string, kinds: CKind[], returns = "int"): Call {
-  const types = { int: "int32", size: "uint32", pointer: "uint64" };
-  return new ffi.DynamicLibrary("libc.so.6").getFunction(name, {
-    arguments: kinds.map((kind) => types[kind]),
-    return: returns === "int" ? "int32" : "int64",
-  });
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return BigInt(address);
+  const types = { int: "int32", size: "uint32", pointer: "pointer" };
+  const given = kinds.map((kind) => types[kind]);
+  const result = returns === "int" ? "int32" : "int64";
+  const call = { arguments: given, return: result };
+  return ffi.dlopen("libc.so.6", { [name]: call }).functions[name];
 }
 
 /** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
+function bytesAt(address: number | bigint, size: number): ArrayBuffer {
   return ffi.toArrayBuffer(BigInt(address), size, false);
 }
 
 /** Where the C library keeps the number of this thread's last error. */
 const errno = new Int32Array(
-  bytesAt(Number(find("__errno_location", [], "address")()), 4),
+  bytesAt(find("__errno_location", [], "address")(), 4),
 );
 
-/** What a function takes: numbers, memory, or an address with its length. */
-type Kind = CKind | "address" | "filled";
+/** Memory of `size` bytes, a multiple of 4, also as 32-bit integers. */
+function memory(size: number) {
+  const buffer = new ArrayBuffer(size);
+  return { bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
 
-type Value = number | { pointer: unknown; length?: Memory };
+type Memory = ReturnType<typeof memory>;
+
+/** No address. */
+const NULL = { bytes: null };
+
+/** What a function takes; an address goes with its length. */
+const parameters: Record<string, CKind[]> = {
+  int: ["int"],
+  size: ["size"],
+  pointer: ["pointer"],
+  address: ["pointer", "size"],
+  filled: ["pointer", "pointer"],
+};
+
+const length = new Int32Array([16]);
+
+const lengths: Record<string, unknown[]> = { address: [16], filled: [length] };
 
 /**
  * A function of the C library. It returns the negative number of an error if
  * it fails, as the kernel itself does.
  */
-function cFunction(name: string, ...kinds: Kind[]) {
-  const parameters: Record<Kind, CKind[]> = {
-    int: ["int"],
-    size: ["size"],
-    pointer: ["pointer"],
-    address: ["pointer", "size"],
-    filled: ["pointer", "pointer"],
-  };
+function cFunction(name: string, ...kinds: string[]) {
   const call = find(name, kinds.flatMap((kind) => parameters[kind]));
-  const passed = (value: Value, i: number) => {
-    if (typeof value === "number") return [value];
-    if (kinds[i] === "pointer") return [value.pointer];
-    const { ints, pointer } = value.length!;
-    return [value.pointer, kinds[i] === "filled" ? pointer : ints[0]];
-  };
-  return (...values: Value[]): number => {
-    const result = call(...values.flatMap(passed));
+  return (...values: (number | { bytes: Uint8Array | null })[]): number => {
+    const result = call(
+      ...values.flatMap((value, i) =>
+        typeof value === "number"
+          ? value
+          : [value.bytes, ...lengths[kinds[i]] ?? []]
+      ),
+    );
     // At once, before anything else changes it.
-    return result < 0 ? -errno[0] : result;
+    return result < 0 ? -errno[0] : Number(result);
   };
 }
 
@@ -100,82 +105,50 @@ function systemError(returned: number): Error {
   return new Error(getSystemErrorName(returned));
 }
 
-/** Memory that no garbage collector moves. */
-interface Memory {
-  readonly address: number;
-  readonly pointer: unknown;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same bytes as 32-bit integers. */
-  readonly ints: Int32Array<ArrayBuffer>;
-}
+const EAGAIN = 11;
+const AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2;
+const IPPROTO_TCP = 6, TCP_NODELAY = 1;
 
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
+/** System calls: see section 2 of the manual. */
+const sys = {
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  accept4: cFunction("accept4", "int", "filled", "int"),
+  recv: cFunction("recv", "int", "pointer", "size", "int"),
+  send: cFunction("send", "int", "pointer", "size", "int"),
+  close: cFunction("close", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+  select: cFunction(
+    "select",
+    "int",
+    "pointer",
+    "pointer",
+    "pointer",
+    "pointer",
+  ),
+};
 
-/** Memory of `size` bytes, a multiple of 4, all of them 0. See mmap(2). */
-function memory(size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
-  return memoryAt(Number(address), size);
-}
-
-function memoryAt(address: number, size: number): Memory {
-  const buffer = bytesAt(address, size);
-  return {
-    address,
-    pointer: toPointer(address),
-    bytes: new Uint8Array(buffer),
-    ints: new Int32Array(buffer),
-  };
-}
-
-const EAGAIN = 11, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1, SO_REUSEADDR = 2, IPPROTO_TCP = 6, TCP_NODELAY = 1;
-
-/** A `struct sockaddr_in`, with its length. See ip(7). */
-interface SocketAddress extends Memory {
-  readonly length: Memory;
-}
-
-/** An address to be filled in by a call. */
-function socketAddress(): SocketAddress {
-  const length = memory(4);
-  length.ints[0] = 16;
-  return { ...memory(16), length };
+/** An address to be filled in by a call: a `struct sockaddr_in`, see ip(7). */
+function socketAddress(): Memory {
+  return memory(16);
 }
 
 /** An address as `HOST:PORT`. */
-function addressText({ bytes }: SocketAddress): string {
+function addressText({ bytes }: Memory): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
 /** The address of an IPv4 host, and a port. */
-function resolveAddresses(host: string, port: number): SocketAddress[] {
-  const address = socketAddress();
-  address.bytes.set([
-    AF_INET,
-    0,
-    port >> 8,
-    port,
-    ...host.split(".").map(Number),
-  ]);
+function resolveAddresses(host: string, port: number): Memory[] {
+  const address = socketAddress(), parts = host.split(".").map(Number);
+  address.bytes.set([AF_INET, 0, port >> 8, port, ...parts]);
   return [address];
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
+/** The first three steps: socket(2), bind(2), listen(2). */
 function openListener(host: string, port: number, type: number): number {
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
@@ -191,17 +164,16 @@ function openListener(host: string, port: number, type: number): number {
 }
 
 /** Sets an option that is an `int`. See setsockopt(2). */
-function setOption(
-  fd: number,
-  level: number,
-  option: number,
-  value: number,
-): number {
+function setOption(fd: number, level: number, option: number, n: number) {
   const int = memory(4);
-  int.ints[0] = value;
+  int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
+/**
+ * An `fd_set` has a bit for each descriptor below FD_SETSIZE, and so many
+ * bytes. See select(2).
+ */
 const FD_SETSIZE = 1024, FD_SET_SIZE = FD_SETSIZE / 8;
 
 /** Bit `fd` of an `fd_set`. */
@@ -233,33 +205,17 @@ function setTimeval({ ints }: Memory, milliseconds: number): void {
 
 const READ = 1, WRITE = 4;
 
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  accept4: cFunction("accept4", "int", "filled", "int"),
-  send: cFunction("send", "int", "pointer", "size", "int"),
-  close: cFunction("close", "int"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-  select: cFunction(
-    "select",
-    "int",
-    "pointer",
-    "pointer",
-    "pointer",
-    "pointer",
-  ),
-  recv: cFunction("recv", "int", "pointer", "size", "int"),
-};
-
 /** What the loop must remember of a client between two events. */
-interface Client {
+class Client {
   readonly fd: number;
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
-  unsent: Uint8Array | null;
+  unsent: Uint8Array | null = null;
+
+  constructor(fd: number, id: number) {
+    this.fd = fd;
+    this.id = id;
+  }
 }
 
 /** What the loop waits with. */
@@ -276,7 +232,6 @@ class Clients {
   #clients = new Map<number, Client>();
   #peer = socketAddress();
   #buffer = memory(65_536);
-  #accepts = true;
   #connections = 0;
 
   constructor(listener: number, selector: Selector) {
@@ -289,49 +244,30 @@ class Clients {
     return this.#clients.size;
   }
 
-  /** Whether a client has this descriptor. */
-  has(fd: number): boolean {
-    return this.#clients.has(fd);
-  }
-
-  /** The client that has this descriptor. */
   at(fd: number): Client {
     return this.#clients.get(fd)!;
   }
 
   /** The listening socket is ready: accepts all that are waiting. */
   accept(): void {
-    const flags = SOCK_NONBLOCK;
-    while (
-      this.accepted(sys.accept4(this.#listener, this.#peer, flags), this.#peer)
-    );
-  }
-
-  /** Takes what accept4(2) has returned. Whether there can be another one. */
-  accepted(fd: number, peer: SocketAddress): boolean {
-    if (fd === -EAGAIN) return false;
-    if (fd < 0) {
-      // Out of descriptors. Clients wait in the backlog, until one leaves.
-      console.log("error", `accept: ${systemError(fd)}`);
-      if (this.#accepts) this.#selector.unregister(this.#listener);
-      this.#accepts = false;
-      return false;
+    for (;;) {
+      const fd = sys.accept4(this.#listener, this.#peer, SOCK_NONBLOCK);
+      if (fd === -EAGAIN) return;
+      const id = ++this.#connections;
+      console.log(`accept #${id}`, addressText(this.#peer));
+      this.add(must(fd), id);
     }
-    const id = ++this.#connections;
-    console.log(`accept #${id}`, addressText(peer));
-    this.add(fd, id);
-    return true;
   }
 
   /** Makes a client of a descriptor and a number. */
   add(fd: number, id: number): void {
-    this.#clients.set(fd, { fd, id, unsent: null });
+    this.#clients.set(fd, new Client(fd, id));
     this.#selector.register(fd, READ);
   }
 
   /** Sends back what was received. What the kernel doesn't take is kept. */
   send(client: Client, buffer: Memory, size: number): void {
-    console.log(`recv #${client.id}`, shown(buffer.bytes.subarray(0, size)));
+    console.log(`recv #${client.id}`, size);
     const sent = sys.send(client.fd, buffer, size, 0);
     if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
     if (sent > 0) console.log(`send #${client.id}`, sent);
@@ -362,30 +298,9 @@ class Clients {
     this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
-    console.log(
-      `close #${id}`,
-      result === 0 ? "by the client" : systemError(result),
-    );
-    // Now there is a descriptor for another client.
-    if (!this.#accepts) this.#selector.register(this.#listener, READ);
-    this.#accepts = true;
+    const why = result === 0 ? "by the client" : systemError(result);
+    console.log(`close #${id}`, why);
   }
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what a wait has found: figures with their meanings, and a detail. */
-function logWait(
-  event: string,
-  figures: Record<string, number>,
-  detail = () => "",
-): void {
-  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(event, words.join(", "), detail());
 }
 
 // ---------------------------------------- the server

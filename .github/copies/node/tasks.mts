@@ -7,7 +7,7 @@
  *   nc 127.0.0.1 9999   in two other terminals: both are served at once
  */
 
-import { once } from "node:events";
+import { on, once } from "node:events";
 import * as net from "node:net";
 
 const HOST = "127.0.0.1";
@@ -31,60 +31,45 @@ async function serve(connection: Connection): Promise<void> {
 
 // ---------------------------------------- what it stands on
 
-let connections = 0;
-
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 async function listen(host: string, port: number): Promise<Server> {
-  // With allowHalfOpen, a client that shuts down its side still gets replies.
-  const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
-  const server = new Server(listener);
-  await once(listener.listen({ host, port }), "listening");
+  const server = new Server();
+  await once(server.listener.listen({ host, port }), "listening");
   console.log(`listening on ${host}:${server.port}`);
   return server;
 }
 
 /** A listening socket. */
 class Server {
-  #listener: net.Server;
-  #accepted: Connection[] = [];
-  #wake = () => {};
-
-  constructor(listener: net.Server) {
-    this.#listener = listener;
-    listener.on("connection", (socket) => {
-      this.#accepted.push(new Connection(socket));
-      this.#wake();
-    });
-    // Without a free descriptor, an accept fails.
-    listener.on("error", (error) => console.log("error", `accept: ${error}`));
-  }
+  // With allowHalfOpen, a client that shuts down its side still gets replies.
+  listener = net.createServer({ allowHalfOpen: true, noDelay: true });
+  #accepted = on(this.listener, "connection");
 
   /** The port that was bound, also when 0 was asked for. */
   get port(): number {
-    return (this.#listener.address() as net.AddressInfo).port;
+    return (this.listener.address() as net.AddressInfo).port;
   }
 
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
-    while (this.#accepted.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    return this.#accepted.shift()!;
+    const [socket] = (await this.#accepted.next()).value!;
+    return new Connection(socket);
   }
 }
 
 /** A connected socket. A failure reads as the end of the stream. */
 class Connection {
-  readonly id = ++connections;
+  static #count = 0;
+  readonly id = ++Connection.#count;
   #socket: net.Socket;
   #chunks: AsyncIterator<Uint8Array>;
-  /** Why it ended. */
-  #reason = "";
+  #reason = "by the client";
 
   constructor(socket: net.Socket) {
     this.#socket = socket;
     this.#chunks = socket.iterator({ destroyOnReturn: false });
-    socket.on("error", (error) => this.#reason ||= `${error}`);
+    // Without a listener, an error would end the process.
+    socket.on("error", (error) => this.#reason = `${error}`);
     const { remoteAddress, remotePort } = socket;
     console.log(`accept #${this.id}`, `${remoteAddress}:${remotePort}`);
   }
@@ -92,12 +77,10 @@ class Connection {
   /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
   async recv(): Promise<Uint8Array> {
     try {
-      const { value, done } = await this.#chunks.next();
-      if (done) this.#reason ||= "by the client";
-      else console.log(`recv #${this.id}`, shown(value));
+      const { value } = await this.#chunks.next();
+      if (value) console.log(`recv #${this.id}`, value.length);
       return value ?? new Uint8Array(0);
-    } catch (error) {
-      this.#reason ||= `${error}`;
+    } catch {
       return new Uint8Array(0);
     }
   }
@@ -113,12 +96,6 @@ class Connection {
     console.log(`close #${this.id}`, this.#reason);
     this.#socket.end();
   }
-}
-
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
 }
 
 await main();

@@ -7,86 +7,91 @@
  *   nc 127.0.0.1 9999   in several terminals: one thread serves them all
  */
 
-import process from "node:process";
 import { getSystemErrorName } from "node:util";
+import process from "node:process";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
 
 // ---------------------------------------- what it stands on
 
-type CKind = "int" | "size" | "pointer";
+/** Prints what a wait has found: figures with their meanings, and a detail. */
+function logWait(call: string, figures: object, detail = () => ""): void {
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
+  console.log(call, words.join(", "), detail());
+}
 
-type Call = (...values: unknown[]) => number;
+type CKind = "int" | "size" | "pointer";
 
 /** What is used of node:ffi, which is too new for the types of Node. */
 interface FFI {
-  DynamicLibrary: new (path: string) => {
-    getFunction(
-      name: string,
-      signature: { arguments: string[]; return: string },
-    ): Call;
-  };
-  toArrayBuffer(pointer: bigint, size: number, copy: boolean): ArrayBuffer;
+  dlopen(path: string, calls: object): { functions: Record<string, Call> };
+  toArrayBuffer(address: bigint, size: number, copy: boolean): ArrayBuffer;
 }
+
+type Call = (...values: unknown[]) => number | bigint;
 
 const ffi = process.getBuiltinModule("node:ffi") as FFI;
 
-/** No address. */
-const NULL = { pointer: 0n as unknown };
-
 /** Finds a function of the C library. */
 function find(name: string, kinds: CKind[], returns = "int"): Call {
-  const types = { int: "int32", size: "uint32", pointer: "uint64" };
-  return new ffi.DynamicLibrary("libc.so.6").getFunction(name, {
-    arguments: kinds.map((kind) => types[kind]),
-    return: returns === "int" ? "int32" : "int64",
-  });
-}
-
-/** An address as functions take it. */
-function toPointer(address: number): unknown {
-  return BigInt(address);
+  const types = { int: "int32", size: "uint32", pointer: "pointer" };
+  const given = kinds.map((kind) => types[kind]);
+  const result = returns === "int" ? "int32" : "int64";
+  const call = { arguments: given, return: result };
+  return ffi.dlopen("libc.so.6", { [name]: call }).functions[name];
 }
 
 /** The bytes at an address. */
-function bytesAt(address: number, size: number): ArrayBuffer {
+function bytesAt(address: number | bigint, size: number): ArrayBuffer {
   return ffi.toArrayBuffer(BigInt(address), size, false);
 }
 
 /** Where the C library keeps the number of this thread's last error. */
 const errno = new Int32Array(
-  bytesAt(Number(find("__errno_location", [], "address")()), 4),
+  bytesAt(find("__errno_location", [], "address")(), 4),
 );
 
-/** What a function takes: numbers, memory, or an address with its length. */
-type Kind = CKind | "address" | "filled";
+/** Memory of `size` bytes, a multiple of 4, also as 32-bit integers. */
+function memory(size: number) {
+  const buffer = new ArrayBuffer(size);
+  return { bytes: new Uint8Array(buffer), ints: new Int32Array(buffer) };
+}
 
-type Value = number | { pointer: unknown; length?: Memory };
+type Memory = ReturnType<typeof memory>;
+
+/** No address. */
+const NULL = { bytes: null };
+
+/** What a function takes; an address goes with its length. */
+const parameters: Record<string, CKind[]> = {
+  int: ["int"],
+  size: ["size"],
+  pointer: ["pointer"],
+  address: ["pointer", "size"],
+  filled: ["pointer", "pointer"],
+};
+
+const length = new Int32Array([16]);
+
+const lengths: Record<string, unknown[]> = { address: [16], filled: [length] };
 
 /**
  * A function of the C library. It returns the negative number of an error if
  * it fails, as the kernel itself does.
  */
-function cFunction(name: string, ...kinds: Kind[]) {
-  const parameters: Record<Kind, CKind[]> = {
-    int: ["int"],
-    size: ["size"],
-    pointer: ["pointer"],
-    address: ["pointer", "size"],
-    filled: ["pointer", "pointer"],
-  };
+function cFunction(name: string, ...kinds: string[]) {
   const call = find(name, kinds.flatMap((kind) => parameters[kind]));
-  const passed = (value: Value, i: number) => {
-    if (typeof value === "number") return [value];
-    if (kinds[i] === "pointer") return [value.pointer];
-    const { ints, pointer } = value.length!;
-    return [value.pointer, kinds[i] === "filled" ? pointer : ints[0]];
-  };
-  return (...values: Value[]): number => {
-    const result = call(...values.flatMap(passed));
+  return (...values: (number | { bytes: Uint8Array | null })[]): number => {
+    const result = call(
+      ...values.flatMap((value, i) =>
+        typeof value === "number"
+          ? value
+          : [value.bytes, ...lengths[kinds[i]] ?? []]
+      ),
+    );
     // At once, before anything else changes it.
-    return result < 0 ? -errno[0] : result;
+    return result < 0 ? -errno[0] : Number(result);
   };
 }
 
@@ -101,97 +106,39 @@ function systemError(returned: number): Error {
   return new Error(getSystemErrorName(returned));
 }
 
-/** Memory that no garbage collector moves. */
-interface Memory {
-  readonly address: number;
-  readonly pointer: unknown;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same bytes as 32-bit integers. */
-  readonly ints: Int32Array<ArrayBuffer>;
-}
-
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
-
-/** Memory of `size` bytes, a multiple of 4, all of them 0. See mmap(2). */
-function memory(size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_PRIVATE = 2, MAP_ANONYMOUS = 32;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
-  return memoryAt(Number(address), size);
-}
-
-/** Memory that a descriptor stands for. See mmap(2). */
-function mapped(fd: number, offset: number, size: number): Memory {
-  const PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1, MAP_POPULATE = 32_768;
-  const address = mmap(
-    NULL.pointer,
-    size,
-    PROT_READ | PROT_WRITE,
-    MAP_SHARED | MAP_POPULATE,
-    fd,
-    offset,
-  );
-  return memoryAt(Number(address), size);
-}
-
-function memoryAt(address: number, size: number): Memory {
-  const buffer = bytesAt(address, size);
-  return {
-    address,
-    pointer: toPointer(address),
-    bytes: new Uint8Array(buffer),
-    ints: new Int32Array(buffer),
-  };
-}
-
-const EINTR = 4, ECANCELED = 125, AF_INET = 2, SOCK_STREAM = 1;
-const SOCK_CLOEXEC = 0o2000000, SOL_SOCKET = 1, SO_REUSEADDR = 2;
+const EINTR = 4, ECANCELED = 125;
+const AF_INET = 2, SOCK_STREAM = 1;
+const SOL_SOCKET = 1, SO_REUSEADDR = 2;
 const IPPROTO_TCP = 6, TCP_NODELAY = 1;
 
-/** A `struct sockaddr_in`, with its length. See ip(7). */
-interface SocketAddress extends Memory {
-  readonly length: Memory;
-}
+/** System calls: see section 2 of the manual. */
+const sys = {
+  socket: cFunction("socket", "int", "int", "int"),
+  bind: cFunction("bind", "int", "address"),
+  listen: cFunction("listen", "int", "int"),
+  close: cFunction("close", "int"),
+  getsockname: cFunction("getsockname", "int", "filled"),
+  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
+};
 
-/** An address to be filled in by a call. */
-function socketAddress(): SocketAddress {
-  const length = memory(4);
-  length.ints[0] = 16;
-  return { ...memory(16), length };
+/** An address to be filled in by a call: a `struct sockaddr_in`, see ip(7). */
+function socketAddress(): Memory {
+  return memory(16);
 }
 
 /** An address as `HOST:PORT`. */
-function addressText({ bytes }: SocketAddress): string {
+function addressText({ bytes }: Memory): string {
   return `${bytes.subarray(4, 8).join(".")}:${bytes[2] << 8 | bytes[3]}`;
 }
 
 /** The address of an IPv4 host, and a port. */
-function resolveAddresses(host: string, port: number): SocketAddress[] {
-  const address = socketAddress();
-  address.bytes.set([
-    AF_INET,
-    0,
-    port >> 8,
-    port,
-    ...host.split(".").map(Number),
-  ]);
+function resolveAddresses(host: string, port: number): Memory[] {
+  const address = socketAddress(), parts = host.split(".").map(Number);
+  address.bytes.set([AF_INET, 0, port >> 8, port, ...parts]);
   return [address];
 }
 
-/**
- * The first three steps, for an IPv4 address: socket(2), bind(2), listen(2).
- * Returns the descriptor.
- */
+/** The first three steps: socket(2), bind(2), listen(2). */
 function openListener(host: string, port: number, type: number): number {
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
@@ -207,269 +154,144 @@ function openListener(host: string, port: number, type: number): number {
 }
 
 /** Sets an option that is an `int`. See setsockopt(2). */
-function setOption(
-  fd: number,
-  level: number,
-  option: number,
-  value: number,
-): number {
+function setOption(fd: number, level: number, option: number, n: number) {
   const int = memory(4);
-  int.ints[0] = value;
+  int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
-const IOSQE_IO_LINK = 1 << 2, IORING_ACCEPT_MULTISHOT = 1;
-const IORING_RECVSEND_POLL_FIRST = 1, MSG_WAITALL = 0x100;
-const MSG_NOSIGNAL = 0x4000;
-
-/** Flag of a completion: the request stays, and there will be more. */
-const IORING_CQE_F_MORE = 1 << 1, IORING_SETUP_CQSIZE = 1 << 3;
-const IORING_SETUP_CLAMP = 1 << 4, IORING_SETUP_SUBMIT_ALL = 1 << 7;
-const IORING_SETUP_SINGLE_ISSUER = 1 << 12;
-const IORING_SETUP_DEFER_TASKRUN = 1 << 13, IORING_OFF_SQES = 0x10000000;
-const IORING_ENTER_GETEVENTS = 1, IORING_ENTER_EXT_ARG = 8, EBUSY = 16;
-const ETIME = 62;
-
+const IORING_ACCEPT_MULTISHOT = 1 << 16, IOSQE_IO_LINK = 1 << 10;
+const IORING_SETUP_CQSIZE = 8, IORING_OFF_SQES = 0x10000000;
+const IORING_CQE_F_MORE = 2, IORING_ENTER_GETEVENTS = 1;
+const MSG_WAITALL = 0x100;
 const SYS_io_uring_setup = 425, SYS_io_uring_enter = 426;
+
+const ints = ["int", "int", "int", "int"];
 
 const cSetup = cFunction("syscall", "int", "int", "pointer");
 
-const cEnter = cFunction(
-  "syscall",
-  "int",
-  "int",
-  "int",
-  "int",
-  "int",
-  "pointer",
-  "pointer",
+const cEnter = cFunction("syscall", "int", ...ints, "pointer");
+
+const mmap = find(
+  "mmap",
+  ["pointer", "size", "int", "int", "int", "size"],
+  "address",
 );
 
-const SQE_INTS = 16, CQE_INTS = 4;
+/** Memory of `fd`, or new memory (-1): where it is. See mmap(2). */
+function mapped(fd: number, offset: number, size: number) {
+  const PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1, MAP_ANONYMOUS = 32;
+  const flags = fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
+  return Number(mmap(null, size, PROT_READ | PROT_WRITE, flags, fd, offset));
+}
 
 /** A submission queue and a completion queue. */
 class Ring {
-  /** What `next` has found: the `data` that the request was made with, */
+  /** What `next` has found: of which request, what the call returned, */
   data = 0;
-  /** what the call returned, or a negative error number, */
   result = 0;
   /** and whether the request stays in force. */
   more = false;
-
   /** System calls made so far. */
   calls = 0;
 
   #fd: number;
-  #rings: Int32Array<ArrayBuffer>;
-  #requests: Int32Array<ArrayBuffer>;
-  /**
-   * Places in `#rings`: the ends of the queues that this side moves, and the
-   * one that it watches.
-   */
-  #requestTail: number;
-  #completionHead: number;
-  #completionTail: number;
-  #completions: number;
-  #requestMask: number;
-  #completionMask: number;
-  /**
-   * Requests made, and how many of them the kernel has taken; completions there
-   * are, and how many we have taken.
-   */
+  /** Sizes and offsets, in a `struct io_uring_params`. */
+  #params = memory(120);
+  #rings: Int32Array;
+  #requests: Int32Array;
+  /** Requests made, and handed over; completions taken. */
   #made = 0;
   #submitted = 0;
-  #completed = 0;
   #taken = 0;
-  #timeout: Memory;
-  #wait: Memory;
-  /**
-   * The size of `struct io_uring_getevents_arg`: as an address, since the
-   * seventh parameter has to have 64 bits.
-   */
-  #waitSize = { pointer: toPointer(24) };
 
-  /**
-   * Room for so many requests at once, and so many completions (powers of two);
-   * the kernel keeps what is more. Throws what io_uring_setup(2) fails with.
-   */
   constructor(requests: number, completions: number) {
-    // struct io_uring_params: at 4 and 8 bytes the completions and the flags,
-    // and from 40 and 80 on what the kernel fills in: the offsets of head,
-    // tail, mask (12 apart from the next), array and completions.
-    const given = memory(120), params = given.ints;
-    params[1] = completions;
-    params[2] = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
-      IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
-      IORING_SETUP_DEFER_TASKRUN;
-    this.#fd = must(cSetup(SYS_io_uring_setup, requests, given));
-    const count = params[0], array = params[16] / 4, completionsAt = params[25];
-    this.#rings = mapped(
-      this.#fd,
-      0,
-      Math.max(params[16] + 4 * count, completionsAt + 16 * params[1]),
-    ).ints;
-    this.#requests = mapped(this.#fd, IORING_OFF_SQES, 64 * count).ints;
-    this.#requestTail = params[11] / 4;
-    this.#requestMask = this.#rings[params[12] / 4];
-    this.#completionHead = params[20] / 4;
-    this.#completionTail = params[21] / 4;
-    this.#completionMask = this.#rings[params[22] / 4];
-    this.#completions = completionsAt / 4;
-    // The queue holds the places of requests, which here are always in order.
-    for (let i = 0; i < count; i++) this.#rings[array + i] = i;
-    // struct io_uring_getevents_arg, whose last member is the address of a
-    // struct __kernel_timespec.
-    this.#timeout = memory(16);
-    this.#wait = memory(24);
-    putAddress(this.#wait.ints, 4, this.#timeout.address);
+    const params = this.#params.ints;
+    params.set([completions, IORING_SETUP_CQSIZE], 1);
+    this.#fd = must(cSetup(SYS_io_uring_setup, requests, this.#params));
+    const [sq, cq] = params, array = params[16];
+    const size = Math.max(array + 4 * sq, params[25] + 16 * cq);
+    const rings = mapped(this.#fd, 0, size);
+    const requestsAt = mapped(this.#fd, IORING_OFF_SQES, 64 * sq);
+    this.#rings = new Int32Array(bytesAt(rings, size));
+    this.#requests = new Int32Array(bytesAt(requestsAt, 64 * sq));
+    // The queue holds the places of requests, which are always in order here.
+    for (let i = 0; i < sq; i++) this.#rings[array / 4 + i] = i;
   }
 
-  /**
-   * Asks for every connection that comes to the listening socket, as long as
-   * `more` is set. See accept(2).
-   */
+  /** Asks for every connection that comes, as long as `more` is set. */
   accept(fd: number, data: number): void {
-    this.#request(
-      IORING_OP_ACCEPT | IORING_ACCEPT_MULTISHOT << 16,
-      fd,
-      0,
-      0,
-      SOCK_CLOEXEC,
-      data,
-    );
+    const operation = IORING_OP_ACCEPT | IORING_ACCEPT_MULTISHOT;
+    this.#request(operation, fd, 0, 0, 0, data);
   }
 
-  /**
-   * Asks for up to `size` bytes, when there are any, to be put at an address.
-   * See recv(2).
-   */
+  /** Asks for up to `size` bytes to be put at an address. See recv(2). */
   recv(fd: number, address: number, size: number, data: number): void {
-    this.#request(
-      IORING_OP_RECV | IORING_RECVSEND_POLL_FIRST << 16,
-      fd,
-      address,
-      size,
-      0,
-      data,
-    );
+    this.#request(IORING_OP_RECV, fd, address, size, 0, data);
   }
 
-  /**
-   * The same, and the request made next is not begun before all is sent; if
-   * that fails, its result is -ECANCELED.
-   */
+  /** Asks for `size` bytes to be sent, before the next request is begun. */
   sendThen(fd: number, address: number, size: number, data: number): void {
     // Both have to be handed over together.
-    this.#makeRoom(2);
-    this.#request(
-      IORING_OP_SEND | IOSQE_IO_LINK << 8,
-      fd,
-      address,
-      size,
-      MSG_WAITALL | MSG_NOSIGNAL,
-      data,
-    );
+    if (this.#room() < 2) this.enter(0);
+    const operation = IORING_OP_SEND | IOSQE_IO_LINK;
+    this.#request(operation, fd, address, size, MSG_WAITALL, data);
   }
 
-  /**
-   * Fills in a `struct io_uring_sqe`: the members that are used. The others
-   * stay 0.
-   */
-  #request(
-    operation: number,
-    fd: number,
-    address: number,
-    size: number,
-    flags: number,
-    data: number,
-  ): void {
-    this.#makeRoom(1);
-    const at = (this.#made & this.#requestMask) * SQE_INTS,
-      entries = this.#requests;
-    entries[at] = operation;
-    entries[at + 1] = fd;
-    putAddress(entries, at + 4, address);
-    entries[at + 6] = size;
-    entries[at + 7] = flags;
-    entries[at + 8] = data;
-    // The counters run on past 2^31, as the kernel's do.
-    this.#made = this.#made + 1 | 0;
+  /** Fills in a `struct io_uring_sqe`: the members that are used. */
+  #request(...[operation, fd, address, size, flags, data]: number[]): void {
+    if (this.#room() < 1) this.enter(0);
+    const at = this.#made % this.#params.ints[0] * 16;
+    this.#requests.set([operation, fd], at);
+    // An address has 64 bits.
+    const high = Math.floor(address / 2 ** 32);
+    this.#requests.set([address, high, size, flags, data], at + 4);
+    this.#made++;
   }
 
-  #makeRoom(count: number): void {
-    if (this.#requestMask + 1 - (this.#made - this.#submitted | 0) < count) {
-      must(this.#enter(0, 0));
-    }
+  #room(): number {
+    return this.#params.ints[0] - (this.#made - this.#submitted);
   }
 
-  /**
-   * Hands over all requests, and waits until `least` completions have come, or
-   * so many milliseconds have passed, which need not be whole. Returns 0 or
-   * more, also when a signal has come. See io_uring_enter(2).
-   */
-  enter(milliseconds: number, least = 1): number {
-    this.#timeout.ints[0] = milliseconds / 1000;
-    this.#timeout.ints[2] = milliseconds % 1000 * 1_000_000;
-    return this.#enter(least, IORING_ENTER_GETEVENTS);
-  }
-
-  #enter(least: number, flags: number): number {
-    const count = this.#made - this.#submitted | 0;
-    Atomics.store(this.#rings, this.#requestTail, this.#made);
-    Atomics.store(this.#rings, this.#completionHead, this.#taken);
+  /** Hands over all requests, and waits for a completion. Returns how many. */
+  enter(least = 1): number {
+    const params = this.#params.ints, count = this.#made - this.#submitted;
+    Atomics.store(this.#rings, params[11] / 4, this.#made);
+    Atomics.store(this.#rings, params[20] / 4, this.#taken);
     this.calls++;
-    flags |= IORING_ENTER_EXT_ARG;
-    const result = cEnter(
+    const flags = IORING_ENTER_GETEVENTS;
+    const submitted = cEnter(
       SYS_io_uring_enter,
       this.#fd,
       count,
       least,
       flags,
-      this.#wait,
-      this.#waitSize,
+      NULL,
     );
-    if (result < 0) {
-      return result === -ETIME || result === -EINTR || result === -EBUSY
-        ? 0
-        : result;
-    }
-    this.#submitted = this.#submitted + result | 0;
-    return result;
+    // A signal may have come.
+    if (submitted === -EINTR) return 0;
+    this.#submitted += must(submitted);
+    return submitted;
   }
 
   /** How many completions have come that have not been taken. */
   waiting(): number {
-    return Atomics.load(this.#rings, this.#completionTail) - this.#taken | 0;
+    const tail = Atomics.load(this.#rings, this.#params.ints[21] / 4);
+    return tail - this.#taken | 0;
   }
 
-  /**
-   * Takes the next completion, if there is one, and shows it in `data`,
-   * `result` and `more`.
-   */
+  /** Takes the next completion, a `struct io_uring_cqe`, if there is one. */
   next(): boolean {
-    if (this.#taken === this.#completed) {
-      this.#completed = Atomics.load(this.#rings, this.#completionTail);
-      if (this.#taken === this.#completed) return false;
-    }
-    const at = this.#completions +
-      (this.#taken & this.#completionMask) * CQE_INTS;
+    if (this.waiting() === 0) return false;
+    const params = this.#params.ints;
+    const at = params[25] / 4 + this.#taken % params[1] * 4;
     this.data = this.#rings[at];
     this.result = this.#rings[at + 2];
     this.more = (this.#rings[at + 3] & IORING_CQE_F_MORE) !== 0;
-    this.#taken = this.#taken + 1 | 0;
+    this.#taken++;
     return true;
   }
-}
-
-/** Writes an address of 64 bits as two integers, the lower half first. */
-function putAddress(
-  ints: Int32Array<ArrayBuffer>,
-  at: number,
-  address: number,
-): void {
-  ints[at] = address;
-  ints[at + 1] = address / 0x1_0000_0000;
 }
 
 /** A ring for so many requests at once, and so many completions. */
@@ -480,25 +302,14 @@ function openRing(requests: number, completions: number): Ring {
 /** The size of a client's buffer. */
 const BUFFER_SIZE = 65_536;
 
-/** System calls, with what they take: see section 2 of the manual. */
-const sys = {
-  close: cFunction("close", "int"),
-  socket: cFunction("socket", "int", "int", "int"),
-  bind: cFunction("bind", "int", "address"),
-  listen: cFunction("listen", "int", "int"),
-  getsockname: cFunction("getsockname", "int", "filled"),
-  setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
-};
-
 /** What the server must remember of a client between two completions. */
 interface RingClient {
   readonly fd: number;
   readonly id: number;
   /** Marks the requests that are made for it. */
   readonly place: number;
-  /** Its buffer: where it is, and the bytes. */
+  /** Where its buffer is. */
   readonly address: number;
-  readonly bytes: Uint8Array;
   /** The part of the buffer that is to be sent. */
   start: number;
   size: number;
@@ -507,13 +318,11 @@ interface RingClient {
 }
 
 class RingClients {
-  /** There was no descriptor for a new client. */
-  full = false;
   /** Place 0 is not given out. */
   #clients: (RingClient | undefined)[] = [undefined];
   #free: number[] = [];
   /** A place keeps its buffer. */
-  #buffers: Memory[] = [];
+  #addresses: number[] = [];
   #connections = 0;
 
   /** The client that has this place. */
@@ -521,24 +330,17 @@ class RingClients {
     return this.#clients[place];
   }
 
-  /** An accept has completed: returns the client, or `null` if it failed. */
-  accepted(fd: number): RingClient | null {
-    if (fd < 0) {
-      console.log("error", `accept: ${systemError(fd)}`);
-      // Clients wait in the backlog, until one leaves.
-      this.full = true;
-      return null;
-    }
+  /** An accept has completed: returns the client. */
+  accepted(fd: number): RingClient {
     const id = ++this.#connections,
       place = this.#free.pop() ?? this.#clients.length;
-    const { address, bytes } = this.#buffers[place] ??= memory(BUFFER_SIZE);
+    const address = this.#addresses[place] ??= mapped(-1, 0, BUFFER_SIZE);
     console.log(`accept #${id}`);
     return this.#clients[place] = {
-      fd,
+      fd: must(fd),
       id,
       place,
       address,
-      bytes,
       start: 0,
       size: 0,
       leaving: false,
@@ -549,7 +351,7 @@ class RingClients {
   received(client: RingClient, size: number): void {
     client.start = 0;
     client.size = size;
-    console.log(`recv #${client.id}`, shown(client.bytes.subarray(0, size)));
+    console.log(`recv #${client.id}`, size);
   }
 
   /** A send has completed: all, or a part, or with an error. */
@@ -566,7 +368,6 @@ class RingClients {
     sys.close(client.fd);
     this.#clients[client.place] = undefined;
     this.#free.push(client.place);
-    this.full = false;
   }
 
   #leave(client: RingClient, result: number): void {
@@ -579,25 +380,8 @@ class RingClients {
   }
 }
 
-/** Bytes for the log: how many, and the first 60 of them as text. */
-function shown(data: Uint8Array): string {
-  const text = new TextDecoder().decode(data.subarray(0, 60));
-  return `${data.length} ${JSON.stringify(text)}`;
-}
-
-/** Prints what a wait has found: figures with their meanings, and a detail. */
-function logWait(
-  event: string,
-  figures: Record<string, number>,
-  detail = () => "",
-): void {
-  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(event, words.join(", "), detail());
-}
-
 // ---------------------------------------- the server
 
-const TIMEOUT = 500;
 /**
  * What a completion is about: the client's place, doubled, and 1 for a send.
  * Place 0 is the listening socket's.
@@ -615,10 +399,12 @@ function main(): void {
   for (;;) {
     // One request for all connections to come. It ends when an accept has
     // failed.
-    if (!accepting && !clients.full) ring.accept(listener, ACCEPT);
-    accepting ||= !clients.full;
+    if (!accepting) {
+      ring.accept(listener, ACCEPT);
+      accepting = true;
+    }
     // The system call: hands over the new requests, and waits for completions.
-    const submitted = ring.enter(TIMEOUT);
+    const submitted = ring.enter();
     const count = ring.waiting();
     if (count > 0) {
       logWait(
@@ -626,7 +412,7 @@ function main(): void {
         { submitted, completed: count },
         () => `${ring.calls} calls so far`,
       );
-    } else clients.full = false;
+    }
     complete();
   }
 }

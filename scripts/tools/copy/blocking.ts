@@ -2,34 +2,27 @@
 /** Calls that block, in a copy: what is logged of them. */
 
 import { parentPort } from "node:worker_threads";
-import { log, nextNumber, shown, threadSettings } from "./program.ts";
 import * as sys from "./sys.ts";
-import { keepWorker } from "./worker.ts";
-
-/** What a thread needs to know. */
-interface Settings {
-  listener: number;
-}
+import { log, nextNumber, numbers, startWorker } from "./worker.ts";
 
 /** What the threads of a server share. */
 export class BlockingServer {
   readonly listener: number;
+  #threads: number;
 
-  constructor(listener: number) {
+  constructor(listener: number, threads: number) {
     this.listener = listener;
+    this.#threads = threads;
   }
 
   /** What a thread needs. */
-  settings(): Settings {
-    return { listener: this.listener };
+  settings(i: number) {
+    return { name: `t-${i}`, numbers, listener: this.listener };
   }
 
   /** Starts threads that run `script`, one after the other. */
-  async startThreads(script: string, count: number): Promise<void> {
-    for (let i = 1; i <= count; i++) {
-      const settings = () => ({ ...threadSettings(`t-${i}`), ...this.settings() });
-      await keepWorker(script, settings, () => () => {});
-    }
+  async startThreads(script: string): Promise<void> {
+    for (let i = 1; i <= this.#threads; i++) await startWorker(script, this.settings(i));
   }
 }
 
@@ -39,31 +32,23 @@ export class BlockingThread {
   #id = 0;
   #result = 0;
 
-  constructor({ listener }: Settings) {
+  constructor({ listener }: { listener: number }) {
     this.listener = listener;
     parentPort?.postMessage("ready");
   }
 
   /** Makes an accept4(2) call that fills in `peer`. Returns the descriptor. */
   accept(peer: sys.SocketAddress, call: () => number): number {
-    for (;;) {
-      const fd = call();
-      if (fd < 0) {
-        log("error", 0, `accept: ${sys.systemError(fd)}`);
-        // Perhaps there is no descriptor left.
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
-        continue;
-      }
-      this.#id = nextNumber();
-      log("accept", this.#id, sys.addressText(peer));
-      return fd;
-    }
+    const fd = sys.must(call());
+    this.#id = nextNumber();
+    log("accept", this.#id, sys.addressText(peer));
+    return fd;
   }
 
-  /** Makes a recv(2) call that fills `buffer`. Returns how many bytes came. */
-  recv(buffer: sys.Memory, call: () => number): number {
+  /** Makes a recv(2) call. Returns how many bytes came. */
+  recv(_: sys.Memory, call: () => number): number {
     const size = this.#result = call();
-    if (size > 0) log("recv", this.#id, shown(buffer.bytes.subarray(0, size)));
+    if (size > 0) log("recv", this.#id, size);
     return Math.max(size, 0);
   }
 

@@ -2,12 +2,17 @@
 /** A process that serves one client, in a copy. */
 
 import process from "node:process";
-import { log, shown } from "./program.ts";
 import * as sys from "./sys.ts";
 
 /** The number of the client, if this process is a child that serves it. */
 export function joinIfChild(): number {
   return Number(process.env.ECHO_CHILD ?? 0);
+}
+
+/** Prints an event. The standard output of a child is its client's socket. */
+export function log(what: string, id: number, ...details: unknown[]): void {
+  const print = process.env.ECHO_CHILD ? console.error : console.log;
+  print(`${what} #${id}`, ...details);
 }
 
 /** Standard input and output as a connection. Its calls block. */
@@ -24,9 +29,8 @@ export class StandardConnection {
   recv(): Uint8Array {
     this.#wait(0, sys.POLLIN);
     const size = Math.max(sys.read(0, this.#buffer, 65_536), 0);
-    const data = this.#buffer.bytes.subarray(0, size);
-    if (size > 0) log("recv", this.id, shown(data));
-    return data;
+    if (size > 0) log("recv", this.id, size);
+    return this.#buffer.bytes.subarray(0, size);
   }
 
   /** Sends all of `data`, which is in the buffer. See write(2). */

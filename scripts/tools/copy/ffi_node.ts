@@ -4,39 +4,26 @@
 import process from "node:process";
 
 export type CKind = "int" | "size" | "pointer";
-export type Call = (...values: unknown[]) => number;
 
 /** What is used of node:ffi, which is too new for the types of Node. */
 interface FFI {
-  DynamicLibrary: new (path: string) => {
-    getFunction(
-      name: string,
-      signature: { arguments: string[]; return: string },
-    ): Call;
-  };
-  toArrayBuffer(pointer: bigint, size: number, copy: boolean): ArrayBuffer;
+  dlopen(path: string, calls: object): { functions: Record<string, Call> };
+  toArrayBuffer(address: bigint, size: number, copy: boolean): ArrayBuffer;
 }
+type Call = (...values: unknown[]) => number | bigint;
 
 const ffi = process.getBuiltinModule("node:ffi") as FFI;
 
-/** No address. */
-export const NULL = { pointer: 0n as unknown };
-
 /** Finds a function of the C library. */
 export function find(name: string, kinds: CKind[], returns = "int"): Call {
-  const types = { int: "int32", size: "uint32", pointer: "uint64" };
-  return new ffi.DynamicLibrary("libc.so.6").getFunction(name, {
-    arguments: kinds.map((kind) => types[kind]),
-    return: returns === "int" ? "int32" : "int64",
-  });
-}
-
-/** An address as functions take it. */
-export function toPointer(address: number): unknown {
-  return BigInt(address);
+  const types = { int: "int32", size: "uint32", pointer: "pointer" };
+  const given = kinds.map((kind) => types[kind]);
+  const result = returns === "int" ? "int32" : "int64";
+  const call = { arguments: given, return: result };
+  return ffi.dlopen("libc.so.6", { [name]: call }).functions[name];
 }
 
 /** The bytes at an address. */
-export function bytesAt(address: number, size: number): ArrayBuffer {
+export function bytesAt(address: number | bigint, size: number): ArrayBuffer {
   return ffi.toArrayBuffer(BigInt(address), size, false);
 }

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
 /** Threads with an event loop each, in a copy. */
 
+import { once } from "node:events";
 import { parentPort, type Worker } from "node:worker_threads";
-import { threadSettings } from "./program.ts";
 import type { Server } from "./shim.ts";
-import { keepWorker } from "./worker.ts";
+import { numbers, startWorker } from "./worker.ts";
 
 /** The loops of a process; each runs `script`. */
 export class Loops {
   #script: string;
   #port: number;
-  #started = 0;
-  #loops = new Map<Worker, { name: string; accepted: Int32Array }>();
+  #workers: Worker[] = [];
 
   constructor(script: string, port: number) {
     this.#script = script;
@@ -19,39 +18,26 @@ export class Loops {
   }
 
   /** Starts one more, and waits until it runs. */
-  start(): Promise<void> {
-    const settings = () => {
-      const name = `loop-${++this.#started}`;
-      const accepted = new Int32Array(new SharedArrayBuffer(4));
-      return { ...threadSettings(name), port: this.#port, accepted };
-    };
-    return keepWorker(this.#script, settings, (worker, data) => {
-      this.#loops.set(worker, data);
-      return () => this.#loops.delete(worker);
-    });
+  async start(): Promise<void> {
+    const name = `loop-${this.#workers.length + 1}`;
+    const data = { name, numbers, port: this.#port };
+    this.#workers.push(await startWorker(this.#script, data));
   }
 
   /** Has all of them listen, and waits until they do. */
   async listen(): Promise<void> {
-    for (const worker of this.#loops.keys()) {
-      const listening = new Promise((resolve) => worker.once("message", resolve));
+    for (const worker of this.#workers) {
       worker.postMessage("listen");
-      await listening;
+      await once(worker, "message");
     }
-  }
-
-  /** How many clients each has accepted. */
-  counts(): string[] {
-    return [...this.#loops.values()].map(({ name, accepted }) => `${name} accepted ${accepted[0]}`);
   }
 }
 
 /** In the thread: waits until it is to listen, and says when it does. */
-export async function listenAsLoop(bind: () => Server | Promise<Server>): Promise<Server> {
-  const told = new Promise((resolve) => parentPort!.once("message", resolve));
+export async function listenAsLoop(open: () => Server | Promise<Server>): Promise<Server> {
   parentPort!.postMessage("runs");
-  await told;
-  const server = await bind();
+  await once(parentPort!, "message");
+  const server = await open();
   parentPort!.postMessage("listens");
   return server;
 }

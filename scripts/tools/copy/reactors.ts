@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /** Event loops in threads of their own, in a copy. */
 
-import { URL } from "node:url";
-import { Worker } from "node:worker_threads";
-import { log } from "./program.ts";
 import * as sys from "./sys.ts";
+import { startWorker } from "./worker.ts";
+
+/** What is counted of a loop: clients that it was given, and has. */
+export const ACCEPTED = 0, OPEN = 1;
 
 /** What a loop's thread finds in its workerData. */
 export interface Loop {
@@ -19,12 +20,10 @@ export interface Loop {
 export async function startLoops(script: string, count: number): Promise<Loop[]> {
   const loops: Loop[] = [];
   for (let i = 1; i <= count; i++) {
-    const counts = new Int32Array(new SharedArrayBuffer(12));
-    const epoll = sys.must(sys.epoll_create1(0)), name = `loop-${i}`;
-    const worker = new Worker(new URL(script), { workerData: { name, epoll, counts } });
-    worker.on("error", (error) => log("error", 0, `thread ${name}: ${error}`));
-    await new Promise((resolve) => worker.once("message", resolve));
-    loops.push({ name, epoll, counts });
+    const counts = new Int32Array(new SharedArrayBuffer(8));
+    const loop = { name: `loop-${i}`, epoll: sys.must(sys.epoll_create1(0)), counts };
+    await startWorker(script, loop);
+    loops.push(loop);
   }
   return loops;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** The clients of a server that uses io_uring, in a copy. */
 
-import { log, shown } from "./program.ts";
+import { log } from "./program.ts";
+import { mapped } from "./ring.ts";
 import * as sys from "./sys.ts";
 
 /** The size of a client's buffer. */
@@ -13,9 +14,8 @@ export interface RingClient {
   readonly id: number;
   /** Marks the requests that are made for it. */
   readonly place: number;
-  /** Its buffer: where it is, and the bytes. */
+  /** Where its buffer is. */
   readonly address: number;
-  readonly bytes: Uint8Array;
   /** The part of the buffer that is to be sent. */
   start: number;
   size: number;
@@ -24,13 +24,11 @@ export interface RingClient {
 }
 
 export class RingClients {
-  /** There was no descriptor for a new client. */
-  full = false;
   /** Place 0 is not given out. */
   #clients: (RingClient | undefined)[] = [undefined];
   #free: number[] = [];
   /** A place keeps its buffer. */
-  #buffers: sys.Memory[] = [];
+  #addresses: number[] = [];
   #connections = 0;
 
   /** The client that has this place. */
@@ -38,25 +36,19 @@ export class RingClients {
     return this.#clients[place];
   }
 
-  /** An accept has completed: returns the client, or `null` if it failed. */
-  accepted(fd: number): RingClient | null {
-    if (fd < 0) {
-      log("error", 0, `accept: ${sys.systemError(fd)}`);
-      // Clients wait in the backlog, until one leaves.
-      this.full = true;
-      return null;
-    }
+  /** An accept has completed: returns the client. */
+  accepted(fd: number): RingClient {
     const id = ++this.#connections, place = this.#free.pop() ?? this.#clients.length;
-    const { address, bytes } = this.#buffers[place] ??= sys.memory(BUFFER_SIZE);
+    const address = this.#addresses[place] ??= mapped(-1, 0, BUFFER_SIZE);
     log("accept", id);
-    return this.#clients[place] = { fd, id, place, address, bytes, start: 0, size: 0, leaving: false };
+    return this.#clients[place] = { fd: sys.must(fd), id, place, address, start: 0, size: 0, leaving: false };
   }
 
   /** A recv has completed with a message, which is to be sent back. */
   received(client: RingClient, size: number): void {
     client.start = 0;
     client.size = size;
-    log("recv", client.id, shown(client.bytes.subarray(0, size)));
+    log("recv", client.id, size);
   }
 
   /** A send has completed: all, or a part, or with an error. */
@@ -73,7 +65,6 @@ export class RingClients {
     sys.close(client.fd);
     this.#clients[client.place] = undefined;
     this.#free.push(client.place);
-    this.full = false;
   }
 
   #leave(client: RingClient, result: number): void {

@@ -1,37 +1,50 @@
 // SPDX-License-Identifier: MIT
-/** Workers in a copy. */
+/** What a copy has of threads. */
 
+import { once } from "node:events";
+import { writeSync } from "node:fs";
 import { URL } from "node:url";
-import { type MessagePort, type Transferable, Worker } from "node:worker_threads";
-import { log, type ThreadSettings } from "./program.ts";
+import { type MessagePort, Worker, workerData } from "node:worker_threads";
+import "./program.ts";
 
-/** Posts a message to a thread, or from there. */
-export function post(to: Worker | MessagePort, message: unknown, transfer: Transferable[] = []): void {
-  to.postMessage(message, transfer);
+/** Prints an event: the thread, what happens, to which connection, details. */
+export function log(what: string, id: number, ...details: unknown[]): void {
+  const name = workerData?.name ?? "main";
+  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  // console.log would hold back what a thread prints before it blocks.
+  for (;;) { // only node
+    try { // only node
+      writeSync(1, `${words.join(" ")}\n`);
+      return; // only node
+    } catch (error) { // only node
+      // Node makes a pipe non-blocking for console.log: here it is full. // only node
+      if ((error as { code?: string }).code !== "EAGAIN") throw error; // only node
+    } // only node
+  } // only node
 }
 
-/** Has `received` called with each message. */
-export function onPost<Message>(from: Worker | MessagePort, received: (message: Message) => void): void {
-  from.on("message", received);
+/** Prints what a wait has found: figures with their meanings. */
+// only reactors
+export function logWait(call: string, figures: object): void { // only reactors
+  const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`); // only reactors
+  log(call, 0, words.join(", ")); // only reactors
+} // only reactors
+
+export const numbers: Int32Array = workerData?.numbers ?? new Int32Array(new SharedArrayBuffer(4));
+
+/** Counts the connections of all threads, from 1. */
+export function nextNumber(): number {
+  return Atomics.add(numbers, 0, 1) + 1;
 }
 
-/**
- * Starts a thread that runs `script`, and waits for its first message. Calls
- * `started`, and when the thread dies what that returned: then there will be
- * another thread.
- */
-export async function keepWorker<Data extends ThreadSettings>(
-  script: string,
-  settings: () => Data,
-  started: (worker: Worker, data: Data) => () => void,
-): Promise<void> {
-  const data = settings();
+/** Starts a thread that runs `script`, and waits for its first message. */
+export async function startWorker(script: string, data: object): Promise<Worker> {
   const worker = new Worker(new URL(script), { workerData: data });
-  worker.on("error", (error) => log("error", 0, `thread ${data.name}: ${error}`));
-  await new Promise((resolve) => worker.once("message", resolve));
-  const died = started(worker, data);
-  worker.on("exit", () => {
-    died();
-    keepWorker(script, settings, started);
-  });
+  await once(worker, "message");
+  return worker;
+}
+
+/** Posts a message. */
+export function post(to: MessagePort, what: unknown): void {
+  to.postMessage(what);
 }
