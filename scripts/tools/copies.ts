@@ -89,12 +89,12 @@ function shake(units: string[], lesson: string, names: Set<string>): string[] {
     if (!isNeeded(nameOf(unit), unit)) return "";
     // Several classes have a `close`.
     const owner = { Server: "(server|source|probe|this)", Clients: "(clients|acceptor|this)" }[nameOf(unit)] ?? "";
-    return unit.replace(/^  (\w+): cFunction.*\n/gm, (row, call) => all.includes(`sys.${call}(`) ? row : "")
+    return unit.replace(/^ {2}(\w+): cFunction.*\n/gm, (row, call) => all.includes(`sys.${call}(`) ? row : "")
       .replace(
         /(?<=^class .*\{\n)[^]*(?=^\}$)/m,
         (body) =>
-          body.split(/(?<=[;}]\n)(?=\n*  [\w#/])/).filter((member) => {
-            const [, name] = /^  (?:static |readonly |async |get )*(#?\w+)/m.exec(member)!;
+          body.split(/(?<=[;}]\n)(?=\n* {2}[\w#/])/).filter((member) => {
+            const [, name] = /^ {2}(?:static |readonly |async |get )*(#?\w+)/m.exec(member)!;
             return name === "constructor" || isUsed(`${owner}\\.${name}(?!\\w)|[{,] ${name}(?=,| \\})`, member);
           }).join(""),
       );
@@ -230,7 +230,7 @@ function importsOf(text: string, code: string): string {
 
 /** The first paragraph of the script's header, and how to run the copy. */
 function header(source: string, name: string, runtime: string): string {
-  const [, first] = /\/\*\*\n \* ([^]*?)\n \*\n/.exec(source)!, [, note] = /^ \*   (nc .*)/m.exec(source)!;
+  const [, first] = /\/\*\*\n \* ([^]*?)\n \*\n/.exec(source)!, [, note] = /^ \* {3}(nc .*)/m.exec(source)!;
   const rows = [`${commands[runtime]} ${fileOf(name, runtime)}`, note.replace(/ {2,}/, "   ")];
   const lines = [
     ...fold(first, 77),

@@ -170,18 +170,6 @@ function setOption(fd: number, level: number, option: number, n: number) {
 }
 
 /**
- * A `sigset_t`: 128 bytes, a bit for each signal, that of signal 1 first. See
- * sigsetops(3).
- */
-function sigset(...signals: number[]): Memory {
-  const set = memory(128);
-  for (const signal of signals) {
-    set.ints[signal - 1 >> 5] |= 1 << (signal - 1 & 31);
-  }
-  return set;
-}
-
-/**
  * Memory for a `siginfo_t`, 128 bytes: what is known of a signal. See
  * sigaction(2).
  */
@@ -203,7 +191,11 @@ function timespec(milliseconds: number): Memory {
 
 /** Has this thread block signals: they wait until it takes them. */
 function blockSignals(...signals: number[]): Memory {
-  const set = sigset(...signals);
+  // A `sigset_t`: a bit for each signal, that of signal 1 first.
+  const set = memory(128);
+  for (const signal of signals) {
+    set.ints[signal - 1 >> 5] |= 1 << (signal - 1 & 31);
+  }
   must(-sys.pthread_sigmask(SIG_BLOCK, set, NULL));
   return set;
 }

@@ -26,7 +26,9 @@ export function timespec(milliseconds: number): Memory {
 
 /** Has this thread block signals: they wait until it takes them. */
 export function blockSignals(...signals: number[]): Memory {
-  const set = sigset(...signals);
+  // A `sigset_t`: a bit for each signal, that of signal 1 first.
+  const set = memory(128);
+  for (const signal of signals) set.ints[signal - 1 >> 5] |= 1 << (signal - 1 & 31);
   must(-sys.pthread_sigmask(sys.SIG_BLOCK, set, NULL));
   return set;
 }
