@@ -137,7 +137,6 @@ class Server {
     return this.#queue.shift()!;
   }
 
-  /** Stops listening. */
   close(): void {
     this.listener.stop();
   }

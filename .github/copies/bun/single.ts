@@ -49,7 +49,6 @@ class Server {
     return this.#queue.shift()!;
   }
 
-  /** Stops listening. */
   close(): void {
     this.listener.stop();
   }

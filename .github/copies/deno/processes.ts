@@ -166,8 +166,7 @@ function openListener(host: string, port: number, type: number): number {
   type |= SOCK_CLOEXEC;
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
-  // The port can be had again at once; and no reply waits for another to be
-  // acknowledged.
+  // The port can be bound again at once; and no reply waits to be sent.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
   must(setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1));
   must(sys.bind(fd, address));

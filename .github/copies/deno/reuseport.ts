@@ -124,7 +124,6 @@ class Server {
     return new Connection(socket);
   }
 
-  /** Stops listening. */
   close(): void {
     this.listener.close();
   }

@@ -39,7 +39,6 @@ class Server {
     }
   }
 
-  /** Stops listening. */
   close(): void {
     this.#listener.close();
   }

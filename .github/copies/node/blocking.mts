@@ -104,9 +104,8 @@ const ffi = process.getBuiltinModule("node:ffi") as FFI;
 /** Finds a function of the C library. */
 function find(name: string, kinds: CKind[], returns = "int"): Call {
   const types = { int: "int32", size: "uint32", pointer: "pointer" };
-  const given = kinds.map((kind) => types[kind]);
   const result = returns === "int" ? "int32" : "int64";
-  const call = { arguments: given, return: result };
+  const call = { arguments: kinds.map((kind) => types[kind]), return: result };
   return ffi.dlopen("libc.so.6", { [name]: call }).functions[name];
 }
 

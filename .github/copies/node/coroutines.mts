@@ -41,9 +41,8 @@ const ffi = process.getBuiltinModule("node:ffi") as FFI;
 /** Finds a function of the C library. */
 function find(name: string, kinds: CKind[], returns = "int"): Call {
   const types = { int: "int32", size: "uint32", pointer: "pointer" };
-  const given = kinds.map((kind) => types[kind]);
   const result = returns === "int" ? "int32" : "int64";
-  const call = { arguments: given, return: result };
+  const call = { arguments: kinds.map((kind) => types[kind]), return: result };
   return ffi.dlopen("libc.so.6", { [name]: call }).functions[name];
 }
 
@@ -160,8 +159,7 @@ function resolveAddresses(host: string, port: number): Memory[] {
 function openListener(host: string, port: number, type: number): number {
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
-  // The port can be had again at once; and no reply waits for another to be
-  // acknowledged.
+  // The port can be bound again at once; and no reply waits to be sent.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
   must(setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1));
   must(sys.bind(fd, address));

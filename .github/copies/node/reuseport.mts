@@ -132,7 +132,6 @@ class Server {
     return new Connection(socket);
   }
 
-  /** Stops listening. */
   close(): void {
     this.listener.close();
   }

@@ -40,7 +40,6 @@ class Server {
     return new Connection(socket);
   }
 
-  /** Stops listening. */
   close(): void {
     this.listener.close();
   }

@@ -36,9 +36,8 @@ const ffi = process.getBuiltinModule("node:ffi") as FFI;
 /** Finds a function of the C library. */
 function find(name: string, kinds: CKind[], returns = "int"): Call {
   const types = { int: "int32", size: "uint32", pointer: "pointer" };
-  const given = kinds.map((kind) => types[kind]);
   const result = returns === "int" ? "int32" : "int64";
-  const call = { arguments: given, return: result };
+  const call = { arguments: kinds.map((kind) => types[kind]), return: result };
   return ffi.dlopen("libc.so.6", { [name]: call }).functions[name];
 }
 
@@ -142,8 +141,7 @@ function resolveAddresses(host: string, port: number): Memory[] {
 function openListener(host: string, port: number, type: number): number {
   const fd = must(sys.socket(AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
-  // The port can be had again at once; and no reply waits for another to be
-  // acknowledged.
+  // The port can be bound again at once; and no reply waits to be sent.
   must(setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1));
   must(setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1));
   must(sys.bind(fd, address));
@@ -167,17 +165,13 @@ const IORING_CQE_F_MORE = 2, IORING_ENTER_GETEVENTS = 1;
 const MSG_WAITALL = 0x100;
 const SYS_io_uring_setup = 425, SYS_io_uring_enter = 426;
 
-const ints = ["int", "int", "int", "int"];
+const ints: CKind[] = ["int", "int", "int"];
 
 const cSetup = cFunction("syscall", "int", "int", "pointer");
 
-const cEnter = cFunction("syscall", "int", ...ints, "pointer");
+const cEnter = cFunction("syscall", "int", "int", ...ints, "pointer");
 
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
+const mmap = find("mmap", ["pointer", "size", ...ints, "size"], "address");
 
 /** Memory of `fd`, or new memory (-1): where it is. See mmap(2). */
 function mapped(fd: number, offset: number, size: number) {
@@ -299,7 +293,6 @@ function openRing(requests: number, completions: number): Ring {
   return new Ring(requests, completions);
 }
 
-/** The size of a client's buffer. */
 const BUFFER_SIZE = 65_536;
 
 /** What the server must remember of a client between two completions. */
@@ -325,7 +318,6 @@ class RingClients {
   #addresses: number[] = [];
   #connections = 0;
 
-  /** The client that has this place. */
   at(place: number): RingClient | undefined {
     return this.#clients[place];
   }

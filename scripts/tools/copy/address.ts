@@ -38,7 +38,7 @@ export function openListener(host: string, port: number, type: number): number {
   type |= sys.SOCK_CLOEXEC; // only processes
   const fd = must(sys.socket(sys.AF_INET, type, 0));
   const [address] = resolveAddresses(host, port);
-  // The port can be had again at once; and no reply waits for another to be acknowledged.
+  // The port can be bound again at once; and no reply waits to be sent.
   must(setOption(fd, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1));
   must(setOption(fd, sys.IPPROTO_TCP, sys.TCP_NODELAY, 1));
   must(sys.bind(fd, address));

@@ -57,7 +57,6 @@ export class Server {
     return this.#queue.shift()!;
   }
 
-  /** Stops listening. */
   close(): void {
     this.listener.stop();
   }

@@ -30,7 +30,6 @@ export class Server {
     }
   }
 
-  /** Stops listening. */
   close(): void {
     this.#listener.close();
   }

@@ -44,7 +44,6 @@ export class Server {
     return new Connection(socket);
   }
 
-  /** Stops listening. */
   close(): void {
     this.listener.close();
   }

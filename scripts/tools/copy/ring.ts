@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** The two rings of io_uring(7), in memory that is shared with the kernel: in a copy. See linux/io_uring.h. */
 
-import { bytesAt, cFunction, find, memory, must, NULL } from "./ffi.ts";
+import { bytesAt, cFunction, type CKind, find, memory, must, NULL } from "./ffi.ts";
 import { EINTR } from "./sys.ts";
 
 const IORING_OP_ACCEPT = 13, IORING_OP_SEND = 26, IORING_OP_RECV = 27;
@@ -11,10 +11,10 @@ const IORING_CQE_F_MORE = 2, IORING_ENTER_GETEVENTS = 1;
 const MSG_WAITALL = 0x100;
 const SYS_io_uring_setup = 425, SYS_io_uring_enter = 426;
 
-const ints = ["int", "int", "int", "int"];
+const ints: CKind[] = ["int", "int", "int"];
 const cSetup = cFunction("syscall", "int", "int", "pointer");
-const cEnter = cFunction("syscall", "int", ...ints, "pointer");
-const mmap = find("mmap", ["pointer", "size", "int", "int", "int", "size"], "address");
+const cEnter = cFunction("syscall", "int", "int", ...ints, "pointer");
+const mmap = find("mmap", ["pointer", "size", ...ints, "size"], "address");
 
 /** Memory of `fd`, or new memory (-1): where it is. See mmap(2). */
 export function mapped(fd: number, offset: number, size: number) {

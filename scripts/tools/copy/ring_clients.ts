@@ -5,7 +5,6 @@ import { log } from "./program.ts";
 import { mapped } from "./ring.ts";
 import * as sys from "./sys.ts";
 
-/** The size of a client's buffer. */
 export const BUFFER_SIZE = 65_536;
 
 /** What the server must remember of a client between two completions. */
@@ -31,7 +30,6 @@ export class RingClients {
   #addresses: number[] = [];
   #connections = 0;
 
-  /** The client that has this place. */
   at(place: number): RingClient | undefined {
     return this.#clients[place];
   }

@@ -44,7 +44,6 @@ export async function startWorker(script: string, data: object): Promise<Worker>
   return worker;
 }
 
-/** Posts a message. */
 export function post(to: MessagePort, what: unknown): void {
   to.postMessage(what);
 }
