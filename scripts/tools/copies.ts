@@ -46,6 +46,7 @@ const simpler: [RegExp, string][] = [
   [/while \(!stopping\)/g, "for (;;)"],
   // What is told for the log, or for a thread that dies.
   [/(?<=(?:logInLine|logWait|startComputers)\(.*), (?:connection|job|handOut|true)(?=[,)])/g, ""],
+  [/(?<=new Children\(.*, options)(?=\))/g, '["max-processes"]'],
   // nonblocking.ts waits with nothing.
   [/(?<=new Clients\()listener(?=\))/g, ""],
   // Sentences about other scripts.

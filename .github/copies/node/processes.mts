@@ -275,11 +275,13 @@ interface Child {
 class Children {
   /** The program that serves, and its arguments. */
   readonly command: string[];
+  #most: number;
   #children = new Map<number, Child>();
   #connections = 0;
 
   /** Each child runs `script`, a module's `import.meta.url`. */
-  constructor(script: string) {
+  constructor(script: string, most: number) {
+    this.#most = most;
     const path = fileURLToPath(script);
     this.command = [process.execPath, path];
   }
@@ -290,7 +292,7 @@ class Children {
 
   /** Whether there can be another process now. */
   get room(): boolean {
-    return this.#children.size < MAX_PROCESSES;
+    return this.#children.size < this.#most;
   }
 
   /** Makes an accept4(2) call. Returns the client. */
@@ -327,7 +329,8 @@ const told = joinIfChild();
 const TIMEOUT = 500;
 
 async function main(): Promise<void> {
-  const children = new Children(import.meta.url), most = MAX_PROCESSES;
+  const children = new Children(import.meta.url, MAX_PROCESSES),
+    most = MAX_PROCESSES;
   // create, bind, listen
   const listener = openListener(HOST, PORT, SOCK_STREAM | SOCK_NONBLOCK);
 

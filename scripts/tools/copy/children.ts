@@ -20,11 +20,13 @@ interface Child {
 export class Children {
   /** The program that serves, and its arguments. */
   readonly command: string[];
+  #most: number;
   #children = new Map<number, Child>();
   #connections = 0;
 
   /** Each child runs `script`, a module's `import.meta.url`. */
-  constructor(script: string) {
+  constructor(script: string, most: number) {
+    this.#most = most;
     const path = fileURLToPath(script);
     this.command = [process.execPath, "run", "-A", path]; // only deno
     this.command = [process.execPath, path]; // only bun node
@@ -36,7 +38,7 @@ export class Children {
 
   /** Whether there can be another process now. */
   get room(): boolean {
-    return this.#children.size < MAX_PROCESSES;
+    return this.#children.size < this.#most;
   }
 
   /** Makes an accept4(2) call. Returns the client. */
