@@ -56,7 +56,7 @@ function handle(client: Client): void {
     return send(client, client.unsent.length);
   }
   const size = counted(sys.recv(client.fd, buffer, SIZE, 0));
-  if (size === -sys.EAGAIN) return;
+  if (size === -sys.EAGAIN || size > 0 && client.leaving) return;
   if (size <= 0) return clients.close(client, size);
   client.received(buffer.bytes, size);
   send(client, size);

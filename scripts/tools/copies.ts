@@ -31,7 +31,14 @@ const lessons: Record<string, string[]> = {
     reuseport: [],
     coroutines: [],
   },
-  ...{ blocking: [], nonblocking: [], select: [], poll: [], epoll: ["edge", "busy", "undrained"], signals: [] },
+  ...{
+    blocking: [],
+    nonblocking: ["size > 0 && client.leaving"],
+    select: [],
+    poll: [],
+    epoll: ["edge", "busy", "undrained"],
+    signals: [],
+  },
   ...{ reactors: ["stop", "describe"], offload: ["jobs", "running", "drop", "isIts", "full"] },
   ...{ uring: ["silent", "TIMEOUT", "sys.runtimeTurn", "clients.full", "return receive"], processes: ["options.exec"] },
 };
@@ -66,7 +73,7 @@ const nameOf = (unit: string) =>
 function without(text: string, name: string): string {
   const at = word(name), argument = `(?<=\\w\\()${at}(?:, |(?=\\)))|, (?:\\.{3})?${at}(?:\\(.*?\\))?(?=[,)\\]]| \\})`;
   const others =
-    `${at} \\? [^:]+ : (?=\\w)| && !?${at}|(?<=return) ${at}\\([^()]*\\)(?=;)|(?<=const )${at} = [^,;]*, |, ${at} = [^;]*(?=;)`;
+    `${at} \\? [^:]+ : (?=\\w)| (?:&&|\\|\\|) !?${at}|(?<=return) ${at}\\([^()]*\\)(?=;)|(?<=const )${at} = [^,;]*, |, ${at} = [^;]*(?=;)`;
   text = text.replace(new RegExp(`${argument}|${others}|^ *// .*\`${name}\`.*\n`, "gm"), "");
   // With the comments before it, until its own line or its block ends.
   const start = "^(?: *(?://|/\\*\\*) .*\\n)*( *)(?! |//|/\\*)", end = "(?:.*;\\n|[^]*?\\n\\1(?:\\S.*)?[;}]\\n)";
