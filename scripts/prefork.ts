@@ -67,8 +67,9 @@ const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
   const children = new Preforked(import.meta.url, options);
+  const type = options.pass ? sys.SOCK_STREAM | sys.SOCK_NONBLOCK : sys.SOCK_STREAM;
   // create, bind, listen
-  const listener = await sys.openListener(options, sys.SOCK_STREAM | (options.pass ? sys.SOCK_NONBLOCK : 0), TIMEOUT);
+  const listener = await sys.openListener(options, type, TIMEOUT);
   heartbeat("children", 3, () => [list(children.describe())]);
   heartbeat("backlog", 0.25, () => {
     const waiting = sys.backlogOf(listener);
@@ -84,8 +85,8 @@ async function main(): Promise<void> {
 /** Has a place filled by a child as long as the server runs: when one has ended, there is another. */
 async function keep(children: Preforked, place: number, listener: number): Promise<void> {
   const [program, ...args] = children.command;
-  // Its standard input is where its clients come from: the listening socket, or with `--pass` one that is connected to
-  // the parent. Its standard error is the log, and the last is the shared memory.
+  // A child's standard input is where its clients come from, its standard error the log; the last is shared memory.
+  // With `--pass`, `input` is a socket that is connected to the parent.
   const start = (input: number, settings: object) =>
     spawn(program, args, { stdio: [input, "ignore", 1, children.board], ...settings });
   while (!stopping) await children.run(place, listener, start);
@@ -124,10 +125,9 @@ async function acceptAndPass(children: Preforked, listener: number): Promise<voi
 /** A child: serves one client after another. */
 async function serve(thread: BlockingThread): Promise<void> {
   const { listener } = thread, peer = sys.socketAddress(), buffer = sys.memory(BUFFER_SIZE);
+  const accept = () => sys.accept4(listener, peer, sys.SOCK_CLOEXEC);
   for (;;) {
-    const fd = options.pass
-      ? await receive(thread)
-      : await thread.accept(peer, () => sys.accept4(listener, peer, sys.SOCK_CLOEXEC));
+    const fd = options.pass ? await receive(thread) : await thread.accept(peer, accept);
     if (fd < 0) return;
     for (;;) {
       const size = await thread.recv(buffer, () => sys.recv(fd, buffer, BUFFER_SIZE, 0));
@@ -146,8 +146,5 @@ async function receive(thread: BlockingThread): Promise<number> {
   return await thread.receive(message, () => sys.recvmsg(thread.listener, message, sys.MSG_CMSG_CLOEXEC));
 }
 
-if (told) {
-  await serve(joinPreforked(told, options));
-  process.exit();
-}
-await main();
+if (told) await serve(joinPreforked(told, options));
+else await main();

@@ -57,8 +57,8 @@ async function heard(server: Script, count: number): Promise<void> {
   assert(await until(() => ready() === count), `${ready()} instead of ${count} were found to be ready`);
 }
 
-// It has no copies.
-for (const mode of whole ? [[], ["--pass"]] : []) {
+// A copy has no `--pass`.
+for (const mode of whole ? [[], ["--pass"]] : [[]]) {
   testModel(["prefork.ts", ...mode].join(" "), (runtime: Runtime) => {
     const title = `${runtime.name} ${["prefork.ts", ...mode].join(" ")}`;
 
