@@ -86,7 +86,7 @@ async function main(): Promise<void> {
 async function keep(children: Preforked, place: number, listener: number): Promise<void> {
   const [program, ...args] = children.command;
   // A child's standard input is where its clients come from, its standard error the log; the last is shared memory.
-  // With `--pass`, `input` is a socket that is connected to the parent.
+  // With `--pass`, `input` is a socket that is connected to the parent, instead of the listening one.
   const start = (input: number, settings: object) =>
     spawn(program, args, { stdio: [input, "ignore", 1, children.board], ...settings });
   while (!stopping) await children.run(place, listener, start);

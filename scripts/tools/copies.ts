@@ -41,7 +41,7 @@ const lessons: Record<string, string[]> = {
   },
   ...{ reactors: ["stop", "describe"], offload: ["jobs", "running", "drop", "isIts", "full"] },
   ...{ uring: ["silent", "TIMEOUT", "sys.runtimeTurn", "clients.full", "return receive"], processes: ["options.exec"] },
-  prefork: ["options.pass", "--pass", "children.hungUp", "acceptAndPass", "receive", "fd < 0"],
+  prefork: ["options.pass", "acceptAndPass", "receive", "--pass", "fd < 0"],
 };
 const gone = ["options.messages", "clients.turn", "acceptor.turn", "clients.answered", "client.silence"]
   .concat("connection.excused", "connection.abort", "connection.isBroken", "children.timeLimit", "heartbeat", "burn");

@@ -8,8 +8,6 @@
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { parentPort } from "node:worker_threads";
-import { setTimeout } from "node:timers";
 import process from "node:process";
 import { getSystemErrorName } from "node:util";
 import { once } from "node:events";
@@ -114,20 +112,15 @@ const sys = {
   getsockname: cFunction("getsockname", "int", "filled"),
   setsockopt: cFunction("setsockopt", "int", "int", "int", "pointer", "size"),
   memfd_create: cFunction("memfd_create", "pointer", "size"),
-  ftruncate: cFunction("ftruncate", "int", "size"),
   prctl: cFunction("prctl", "int", "size"),
 };
 
 /** Prints an event: the process, what happens, to which connection, details. */
 function log(what: string, id: number, ...details: unknown[]): void {
-  const place = process.env.ECHO_CHILD,
-    print = place ? console.error : console.log;
-  print(
-    place ? `p-${place}` : "main",
-    what,
-    ...id > 0 ? [`#${id}`] : [],
-    ...details,
-  );
+  const place = process.env.ECHO_CHILD, name = place ? `p-${place}` : "main";
+  // The standard error of a child is the standard output of its parent.
+  const print = place ? console.error : console.log;
+  print([name, what, ...id > 0 ? [`#${id}`] : [], ...details].join(" "));
 }
 
 type SocketAddress = Memory;
@@ -170,12 +163,9 @@ function setOption(fd: number, level: number, option: number, n: number) {
   return sys.setsockopt(fd, level, option, int, 4);
 }
 
-/** How many clients all processes have accepted. */
-let numbers: Int32Array = new Int32Array(1);
-
-/** Counts the connections of all threads, from 1. */
+/** Counts the connections of all processes, from 1: see lseek(2). */
 function nextNumber(): number {
-  return Atomics.add(numbers, 0, 1) + 1;
+  return lseek(BOARD, 1, SEEK_CUR);
 }
 
 /** A thread that serves one client at a time, and logs what comes of calls. */
@@ -186,7 +176,6 @@ class BlockingThread {
 
   constructor({ listener }: { listener: number }) {
     this.listener = listener;
-    parentPort?.postMessage("ready");
   }
 
   /** Makes an accept4(2) call that fills in `peer`. Returns the descriptor. */
@@ -231,28 +220,21 @@ function joinIfChild(): number {
   return Number(process.env.ECHO_CHILD ?? 0);
 }
 
-/** The descriptor by which a child gets the memory that all share. */
+/** The descriptor of a file in memory whose position all processes share. */
 const BOARD = 3;
-const PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1;
+const SEEK_CUR = 1;
 
-const mmap = find(
-  "mmap",
-  ["pointer", "size", "int", "int", "int", "size"],
-  "address",
-);
+const lseek = cFunction("lseek", "int", "size", "int");
 
 class Preforked {
   /** The program that serves, and its arguments. */
   readonly command: string[];
-  /** The memory that all share, as a descriptor. */
-  readonly board: number;
+  readonly board = must(sys.memfd_create(memory(4), 0));
 
   /** Each child runs `script`, a module's `import.meta.url`. */
   constructor(script: string) {
     const path = fileURLToPath(script);
     this.command = [process.execPath, "run", "-A", path];
-    this.board = must(sys.memfd_create(memory(4), 0));
-    must(sys.ftruncate(this.board, 4));
   }
 
   /** Starts the child of a place, and waits until it has ended. */
@@ -266,8 +248,6 @@ class Preforked {
     log("start", 0, `p-${place} process ${child.pid}`);
     const [code, signal] = await once(child, "exit");
     log("end", 0, `p-${place}: ${signal ?? `exit code ${code}`}`);
-    // What fails at once would fail again.
-    await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
 
@@ -275,10 +255,6 @@ class Preforked {
 function joinPreforked(_: number): BlockingThread {
   must(sys.prctl(PR_SET_PDEATHSIG, SIGKILL));
   if (process.ppid !== Number(process.env.ECHO_PARENT)) process.exit();
-  numbers = new Int32Array(bytesAt(
-    mmap(null, 4, PROT_READ | PROT_WRITE, MAP_SHARED, BOARD, 0),
-    4,
-  ));
   return new BlockingThread({ listener: 0 });
 }
 

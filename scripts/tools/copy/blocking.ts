@@ -34,7 +34,7 @@ export class BlockingThread {
 
   constructor({ listener }: { listener: number }) {
     this.listener = listener;
-    parentPort?.postMessage("ready");
+    parentPort?.postMessage("ready"); // not prefork
   }
 
   /** Makes an accept4(2) call that fills in `peer`. Returns the descriptor. */
