@@ -64,7 +64,7 @@ interface Model {
 const models: Record<string, Model> = {
   blocking: { arguments: (clients) => clients > 1 ? ["--threads", clients] : [], most: 100 },
   processes: { arguments: (clients) => ["--max-processes", clients], most: 100 },
-  prefork: { arguments: (clients) => ["--processes", clients], most: 100 },
+  prefork: { arguments: (clients) => ["--processes", clients], most: 100, works: true },
   threads: { arguments: (clients) => ["--max-threads", clients], most: 100, works: true },
   pool: { arguments: (clients) => ["--workers", clients], most: 100, works: true },
   tasks: { works: true },
@@ -146,7 +146,7 @@ const plans: Record<string, Plan> = {
   work: {
     about: "handlers that compute: one loop, a pool, a loop per core",
     settings: { connections: [8], idle: [0], workMs: [1] },
-    models: ["multiplex", "pool", "offload", "reuseport", "reactors"],
+    models: ["multiplex", "pool", "prefork", "offload", "reuseport", "reactors"],
     against: "first",
   },
   mixed: {
