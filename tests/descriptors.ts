@@ -49,7 +49,10 @@ export function checkRoom(runtime: Runtime, script: string): void {
         const second = await Client.connect(server.port);
         // For a second it drops what the first one sends.
         await sleep(1500);
+        const before = server.output.length;
         assert(await second.echo("hello"));
+        const told = () => server.output.slice(before).some((line) => / 2 registered,/.test(line));
+        assert(await until(told), "it and the listening socket are registered, and no one else");
         second.close();
       }),
   );

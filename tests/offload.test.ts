@@ -33,7 +33,7 @@ testModel("offload.ts", (runtime: Runtime) => {
   check(
     `${title}: a client for whose message there is no room is not read from, and served in the end`,
     () =>
-      serve(runtime, "offload.ts", ["--workers", "1", "--queue", "1", "--work", "600"], async (server) => {
+      serve(runtime, "offload.ts", ["--workers", "1", "--queue", "1", "--work", "1000"], async (server) => {
         const clients = [], full = "; not read from while more than 1 are";
         for (let i = 0; i < 4; i++) clients.push(await Client.connect(server.port));
         const [, second, third, fourth] = clients;
@@ -52,6 +52,14 @@ testModel("offload.ts", (runtime: Runtime) => {
         // Were the fourth read from, there would be its second message, too.
         assertMatch(await server.line(/ offload #3 w-1 after/), / after [\d.]+ ms in line, 1 wait now$/);
         assertEquals(server.lines(/ offload #2 /), [], "what a client has asked for that has left is not computed");
+        // It stops while a client waits for the reply to its first message, and has sent a second one.
+        const before = server.lines(/ (offload|queue) #1/).length;
+        for (let i = 1; i <= 2; i++) {
+          clients[0].send("hello");
+          await server.count(/ (offload|queue) #1/, before + i);
+        }
+        assertEquals(await server.stop(), 0);
+        for (const [id, reason] of server.reasons()) if (id !== 2) assertEquals(reason, "the server stops", `#${id}`);
         for (const client of clients) client.close();
       }),
   );

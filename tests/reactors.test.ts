@@ -33,4 +33,16 @@ testModel("reactors.ts", (runtime: Runtime) => {
         for (const client of [first, third, fourth]) client.close();
       }),
   );
+
+  check(
+    `${runtime.name} reactors.ts: unless it is told otherwise, each loop in turn gets a client`,
+    () =>
+      serve(runtime, "reactors.ts", ["--workers", "2"], async (server) => {
+        for (const [id, loop] of [[1, 1], [2, 2], [3, 1]]) {
+          const client = await Client.connect(server.port);
+          await server.line(new RegExp(` main give #${id} loop-${loop}$`));
+          client.close();
+        }
+      }),
+  );
 });
