@@ -2,18 +2,17 @@
 /**
  * Which model, on this machine: starts the servers, drives them, and compares them.
  *
- * An experiment compares servers, or one server under different loads. How it does that is half of its result:
+ * How an experiment compares is half of its result:
  *
- * - A machine is never quiet, and gets faster and slower from second to second. So all servers of a group run at once, and
- *   the load alternates between them in slices of a quarter of a second: one of them, the reference, stands beside each of
- *   the others, before it or after it. A ratio is made of two adjacent slices: what drifts, hits both. Who has no turn is
- *   suspended.
+ * - A machine is never quiet. So all servers of a group run at once, and the load alternates between them in slices of a
+ *   quarter of a second; who has no turn is suspended. One of them, the reference, stands beside each of the others, before
+ *   it or after it, and a ratio is made of two adjacent slices: what drifts, hits both.
  * - A runtime may compile the same program in another way the next time. So all of them are started several times.
- * - What counts is the median of all ratios, and an interval around it which holds the true one: with a certainty of 95 %
- *   for all intervals of an experiment together, as out of a hundred comparisons some come out by chance. A verdict is
- *   given where the interval leaves out 1; where it lies within 5 % of 1, the two are equal.
- * - Each server has a process of load.ts beside it, which checks every byte and reports its own CPU time: if the generator
- *   is the busier one, it is the generator that was measured. A server that sends back a wrong byte is left out.
+ * - What counts is the median of all ratios, and an interval around it that holds the true one: with a certainty of 95 %
+ *   for all of an experiment together, as out of a hundred comparisons some come out by chance. A verdict needs an interval
+ *   that leaves out 1; within 5 % of it, the two are equal.
+ * - Beside each server is a process of load.ts, which checks every byte and reports its own CPU time: if the generator is
+ *   the busier one, it is the generator that was measured. A server that sends back a wrong byte is left out.
  *
  *   deno run -A scripts/bench.ts              all models that there are, on this runtime
  *   bun scripts/bench.ts idle work            two of the experiments; --help lists them
@@ -24,6 +23,7 @@ import { type ChildProcessWithoutNullStreams, spawnSync } from "node:child_proce
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { children, lastWords, requirePermissions, signalChild, startChild } from "./tools/children.ts";
@@ -406,41 +406,28 @@ function findGenerators(): Contender[] {
 
 let stopped = false;
 
-/** A program, what it has written and nobody has read, and its exit code. */
-interface Running {
-  child: ChildProcessWithoutNullStreams;
-  out: string;
-  err: string;
-  code?: number | null;
-  ended: Promise<void>;
-  /** Called when there is more of any of these. */
-  changed: () => void;
-}
+/** A program that runs, and what it prints. */
+class Program {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly ended: Promise<unknown>;
+  err = "";
+  #last = "";
+  readonly #lines: AsyncIterator<string>;
 
-/** Starts a program, and keeps what it writes. */
-function start(command: string[], reads = false): Running {
-  const child = startChild(command, reads);
-  const ended = new Promise<void>((resolve) => {
-    const end = (code: number | null) => (running.code = code, running.changed(), resolve());
-    child.once("error", (error) => (running.err += error.message, end(1)));
-    child.once("close", end);
-  });
-  const running: Running = { child, out: "", err: "", ended, changed: () => {} };
-  child.stdout.on("data", (data) => (running.out += data, running.changed()));
-  child.stderr.on("data", (data) => running.err += data);
-  return running;
-}
+  constructor(command: string[], reads = false) {
+    this.child = startChild(command, reads);
+    this.#lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
+    this.child.stderr.on("data", (data) => this.err += data);
+    this.child.once("error", (error) => this.err += error.message);
+    this.ended = new Promise((resolve) => this.child.once("close", resolve).once("error", resolve));
+  }
 
-/** The next line that a program writes. Throws what it says instead if it ends. */
-async function lineOf(running: Running): Promise<string> {
-  for (;; await new Promise<void>((resolve) => running.changed = resolve)) {
-    const [line, rest] = running.out.split(/\n(.*)/s);
-    if (rest !== undefined) return running.out = rest, line;
-    if (running.code !== undefined) {
-      throw new Error(
-        lastWords(running.err || running.out).replace(/^the run failed: /, "") || `ended with ${running.code}`,
-      );
-    }
+  /** The next line. If it ends instead, throws what it has said. */
+  async line(): Promise<string> {
+    const { value, done } = await this.#lines.next();
+    if (!done) return this.#last = value;
+    await this.ended;
+    throw new Error(lastWords(this.err || this.#last).replace(/^the run failed: /, "") || "it has ended");
   }
 }
 
@@ -460,14 +447,14 @@ interface Outcome {
 /** A server that runs, with its load generator. */
 class Player {
   readonly outcome: Outcome;
-  readonly #server: Running;
-  #generator: Running | undefined;
+  readonly #server: Program;
+  #generator: Program | undefined;
   #pids: number[] = [];
   #connectionMB = 0;
 
   constructor(outcome: Outcome) {
     this.outcome = outcome;
-    this.#server = start(outcome.contender.command(outcome.setting) as string[]);
+    this.#server = new Program(outcome.contender.command(outcome.setting) as string[]);
   }
 
   /** Waits until the server listens, opens the connections, and warms both up. */
@@ -478,20 +465,20 @@ class Player {
       signalChild(this.#server.child, "SIGKILL");
     }, 20_000);
     let port: string | undefined;
-    while (!port) port = /^listening on .*:(\d+)$/.exec(await lineOf(this.#server))?.[1];
+    while (!port) port = /^listening on .*:(\d+)$/.exec(await this.#server.line())?.[1];
     clearTimeout(late);
     const before = usage([this.#server.child.pid!]),
       { connections, idle, inflight } = setting,
       { size } = options;
     const load = { connections, idle, size, inflight, hold, port, together: together && connections };
     const named = Object.entries({ ...load, ...plan.load }).flatMap(([name, value]) => [`--${name}`, `${value}`]);
-    this.#generator = start(
+    this.#generator = new Program(
       driver?.program
         ? [driver.program, port, ...[connections, size, inflight].map(String)]
         : [...onRuntime(driver?.on ?? runtime, "tools/load.ts"), "--orders", ...named],
       true,
     );
-    await lineOf(this.#generator);
+    await this.#generator.line();
     this.#pids = family(this.#server.child.pid!);
     const after = usage(this.#pids);
     if (before && after) this.#connectionMB = (after.memory - before.memory) / (connections + idle);
@@ -528,7 +515,7 @@ class Player {
 
   #order(text: string): Promise<string> {
     this.#generator!.child.stdin.write(`${text}\n`);
-    return lineOf(this.#generator!);
+    return this.#generator!.line();
   }
 
   /** Closes the connections, and waits until the server has done what there is to do then, or for a second. */
@@ -592,26 +579,17 @@ function about(seconds: number): string {
   return seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
 }
 
-/** How long the groups so far took, by the clock and by the estimate. */
-const spent = { seconds: 0, estimated: 0 };
-
 /** Starts all groups one after the other, as often as `--starts` says. `then` has to come yet. */
 async function measure(name: string, groups: Outcome[][], then: Outcome[][]): Promise<void> {
-  for (let nth = 0; nth < options.starts; nth++) {
+  for (let nth = 1; nth <= options.starts; nth++) {
     for (const [i, group] of groups.entries()) {
       if (stopped) return;
-      const rest = total(groups.slice(i)) + total(groups) * (options.starts - nth - 1) + total(then) * options.starts;
-      const left = about(rest * (spent.estimated > 0 ? spent.seconds / spent.estimated : 1));
-      progress(`${name}: start ${nth + 1} of ${options.starts}, about ${left} left`, describeGroup(group), i === 0);
-      const since = performance.now(), estimated = estimate(group);
+      const [{ contender, setting }] = group, what = `${contender.group ?? contender.on}, ${settingText(setting)}`;
+      const rest = total(groups.slice(i)) + total(groups) * (options.starts - nth) + total(then) * options.starts;
+      progress(`${name}: start ${nth} of ${options.starts}, about ${about(rest)} left`, what, i === 0);
       await playGroup(group);
-      if (estimated > 0) spent.seconds += (performance.now() - since) / 1000, spent.estimated += estimated;
     }
   }
-}
-
-function describeGroup([{ contender, setting }]: Outcome[]): string {
-  return `${contender.group ?? contender.on}, ${settingText(setting)}`;
 }
 
 /** What an action of a server returns; if it fails, the server is left out from then on. */

@@ -94,39 +94,30 @@ export function chance(ratios: number): string {
     `${factor(0.05 * ratios)}`;
 }
 
+/** What figures are to be doubted for; `cores` are those that the server used, `all` those that there are. */
+const questions: Record<string, (run: Run, setting: Setting, cores: number, all: number) => boolean> = {
+  "not all of the connections were served": ({ served }, { connections }) => served < connections,
+  // A process that is measured never gets all of a core, as there are others.
+  "the generator was the limit": ({ generatorCores }, _, cores) =>
+    generatorCores >= 0.9 && generatorCores > cores + 0.1,
+  "generator and server were equally busy": ({ generatorCores }, _, cores) =>
+    Math.min(generatorCores, cores) >= 0.8 && Math.abs(cores - generatorCores) <= 0.1,
+  "the machine was full": ({ generatorCores, server }, _, cores, all) =>
+    (cores > 1.05 || (server?.threadsWaiting ?? 0) > 0.1) && cores + generatorCores > 0.9 * all,
+  "other programs took cores that the server waited for": ({ otherCores, server }, _, cores) =>
+    cores < 0.9 && (server?.threadsWaiting ?? 0) > 0.1 && (otherCores ?? 0) > 0.2,
+};
+
 /** Why figures are to be doubted, each with the servers that this is true of. `all` is the number of cores. */
 export function doubts(rows: Row[], all: number): string[] {
-  type Question = (figures: Run, setting: Setting, cores: number) => boolean;
-  const questions: [doubt: string, Question][] = [
-    ["not all of the connections were served", ({ served }, { connections }) => served < connections],
-    // A process that is measured never gets all of a core, as there are others.
-    [
-      "the generator was the limit, the server may be faster",
-      ({ generatorCores }, _, cores) => generatorCores >= 0.9 && generatorCores > cores + 0.1,
-    ],
-    [
-      "generator and server were equally busy, and either may be the limit",
-      ({ generatorCores }, _, cores) =>
-        generatorCores >= 0.8 && cores >= 0.8 && Math.abs(cores - generatorCores) <= 0.1,
-    ],
-    [
-      "the machine was full, with more cores the server may be faster",
-      ({ generatorCores, server }, _, cores) =>
-        (cores > 1.05 || (server?.threadsWaiting ?? 0) > 0.1) && cores + generatorCores > 0.9 * all,
-    ],
-    [
-      "other programs took cores that the server had to wait for",
-      ({ otherCores, server }, _, cores) =>
-        cores < 0.9 && (server?.threadsWaiting ?? 0) > 0.1 && (otherCores ?? 0) > 0.2,
-    ],
-  ];
-  return questions.flatMap(([doubt, holds]) => {
+  return Object.entries(questions).flatMap(([doubt, holds]) => {
     const found = rows.filter(({ figures, setting }) =>
-      figures?.server && holds(figures, setting, figures.server.cores)
+      figures && holds(figures, setting, figures.server?.cores ?? 0, all)
     );
-    const bySetting = Map.groupBy(found, ({ setting }) => settingText(setting));
-    const texts = [...bySetting].map(([setting, rows]) => `${setting}: ${rows.map(title).join(", ")}`);
-    return found.length > 0 ? [`${doubt}: ${texts.join("; ")}`] : [];
+    const texts = [...Map.groupBy(found, ({ setting }) => settingText(setting))]
+      .map(([setting, own]) => `${setting}: ${own.map(title).join(", ")}`);
+    const where = found.length === rows.length && found.length > 1 ? "all" : texts.join("; ");
+    return found.length > 0 ? [`${doubt}: ${where}`] : [];
   });
 }
 
