@@ -140,7 +140,7 @@ const plans: Record<string, Plan> = {
   idle: {
     about: "what silent connections cost the others: select, poll, epoll, ...",
     settings: { connections: [10], idle: [0, 900, 10_000], workMs: [0] },
-    models: ["select", "poll", "epoll", "uring", "tasks"],
+    models: ["select", "poll", "epoll", "tasks"],
     against: "idle",
   },
   work: {
@@ -152,7 +152,7 @@ const plans: Record<string, Plan> = {
   mixed: {
     about: "mostly idle clients, and every tenth message takes CPU: how late the others are",
     settings: { connections: [500], idle: [0], workMs: [10] },
-    models: ["multiplex", "offload", "reuseport", "reactors"],
+    models: ["multiplex", "offload", "reuseport"],
     against: "first",
     by: ["p90Us"],
     rate: 300,
@@ -169,7 +169,7 @@ const plans: Record<string, Plan> = {
   peers: {
     about: "against the same models in C, Go and Python",
     settings: { connections: [50], idle: [0], holdUs: [0] },
-    models: ["epoll", "uring", "loop", "tasks", "multiplex", "threads", "blocking", "pool"],
+    models: ["epoll", "uring", "loop", "tasks", "multiplex", "threads", "blocking"],
     fixed: true,
     contenders: (names) => rivals(names, findPeers()),
     against: "first",
@@ -193,7 +193,6 @@ const rivalsOf: Record<string, string[]> = {
   "epoll C": ["epoll", "uring", "loop"],
   "goroutines Go": ["tasks", "multiplex"],
   "threads Python": ["threads", "blocking"],
-  "pool Python": ["pool"],
 };
 
 /** All numbers of some settings, such as `1, 10 connections; 5000 idle`. */
@@ -328,7 +327,7 @@ interface Contender {
 function rivals(names: string[], references: Contender[]): Contender[] {
   return references.flatMap((reference) => {
     const group = title(reference), own = rivalsOf[group] ?? rivalsOf[reference.model];
-    const others = contenders(names.filter((name) => own.includes(name)))
+    const others = contenders(names.filter((name) => own?.includes(name)))
       .filter(({ on }) => on === reference.on || !(reference.model in models && reference.on in found));
     return others.length > 0 ? [reference, ...others].map((one) => ({ ...one, group })) : [];
   });
@@ -567,7 +566,7 @@ function prepare(name: string): Outcome[][] {
 function estimate(group: Outcome[]): number {
   return group.filter(({ failure }) => !failure).reduce((sum, { plan, setting }) => {
     const { connections, idle } = setting, opening = (connections + idle) / 5000;
-    const slice = plan.fresh ? connections / 30 : milliseconds / 1000 * (plan.rate ? 2 : 1) + 0.05;
+    const slice = plan.fresh ? connections / 30 : milliseconds / 1000 * (plan.rate ? 2 : 1) + 0.02;
     return sum + 0.8 + opening + options.slices * 1.5 * slice + (plan.latency ? 2 * slice : 0);
   }, 0);
 }
