@@ -13,7 +13,8 @@ export function find(name: string, kinds: ffi.CKind[], result: "int" | "address"
 }
 
 export function toPointer(address: number): ffi.Pointer {
-  return Deno.UnsafePointer.create(BigInt(address));
+  // Of no memory there is a pointer without the permission, too.
+  return address === 0 ? null : Deno.UnsafePointer.create(BigInt(address));
 }
 
 export function toArrayBuffer(pointer: ffi.Pointer, size: number): ArrayBuffer {
