@@ -163,7 +163,7 @@ const plans: Record<string, Plan> = {
     about: "what the shim costs: against echoes by hand, in the same style",
     settings: { connections: [50, 500], idle: [0], holdUs: [0] },
     models: ["multiplex", "tasks", "epoll", "coroutines"],
-    contenders: (names) => rivals(names, contenders(["bare", "promises", "loop"])),
+    contenders: (names) => rivals(names, contenders(["bare", "promises", "loop", "epoll"])),
     against: "first",
   },
   peers: {
@@ -189,7 +189,8 @@ const plans: Record<string, Plan> = {
 const rivalsOf: Record<string, string[]> = {
   "bare": ["multiplex"],
   "promises": ["tasks"],
-  "loop": ["epoll", "coroutines"],
+  "loop": ["epoll"],
+  "epoll": ["coroutines"],
   "epoll C": ["epoll", "uring", "loop"],
   "goroutines Go": ["tasks", "multiplex"],
   "threads Python": ["threads", "blocking"],

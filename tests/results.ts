@@ -69,7 +69,8 @@ const sections: Record<string, Section> = {
     title: "What the common interface costs",
     about:
       "`bare`, `promises` and `loop` are echoes by hand: on the API of each runtime with callbacks, with a promise for each " +
-      "message, and with epoll through its FFI. The others use `shim/`, and are compared with one in the same style.",
+      "message, and with epoll through its FFI. The others use `shim/`, and are compared with one in the same style; " +
+      "`coroutines` with `epoll`, whose calls it makes, too.",
     tables: groups,
   },
   peers: {
