@@ -364,7 +364,11 @@ function portableSockets(): Sockets {
           return data.length;
         },
         matches: (position, length) => matches({ bytes: current }, 0, { bytes: table }, position, length),
-        close: () => connection.close(),
+        close() {
+          connection.close();
+          connection.onReadable = connection.onWritable = null;
+          ready.delete(link);
+        },
       };
       asked.set(link, () => {
         watched = true;
