@@ -48,7 +48,7 @@ const charts: Record<string, (result: Results) => Chart> = {
   models: drawModels,
   idle: drawIdle,
   work: drawWork,
-  shim: drawRatios("Messages per second against an echo on the runtime's own API (1 = the same)"),
+  shim: drawRatios("Messages per second against what each is compared with (1 = the same)"),
   peers: drawRatios("Messages per second against the same model in C, Go and Python (1 = the same)"),
   threads: drawThreads,
 };
