@@ -16,10 +16,12 @@ export class Account {
   silence = 0;
   /** Why it ends: words, or an error. `undefined` while it goes on. */
   reason: unknown;
-  /** A client writes its own log. */
-  logs = true;
+  /** Whether it logs what happens: a client writes its own log. */
+  logs = !self.given.quiet;
   /** How many messages have come. */
   exchanges = 0;
+  /** As many as `--messages` allows. */
+  #most = Number(self.given.messages ?? Infinity);
 
   constructor(id: number = nextNumber()) {
     this.id = id;
@@ -27,9 +29,8 @@ export class Account {
 
   /** Whether there have been as many messages as `--messages` allows, which ends it. */
   get isComplete(): boolean {
-    const { messages = Infinity } = self.given as { messages?: number };
-    if (this.exchanges < messages) return false;
-    this.reason ??= `after ${messages} messages`;
+    if (this.exchanges < this.#most) return false;
+    this.reason ??= `after ${this.#most} messages`;
     return true;
   }
 
