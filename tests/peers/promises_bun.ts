@@ -14,8 +14,7 @@ const listener = Bun.listen<State>({
   allowHalfOpen: true,
   socket: {
     open: (socket) => void serve(socket),
-    // Bun uses the buffer again.
-    data: (socket, data) => (socket.data.data.push(data.slice()), socket.data.wake()),
+    data: (socket, data) => (socket.data.data.push(data), socket.data.wake()),
     drain: (socket) => socket.data.wake(),
     end: (socket) => (socket.data.ended = true, socket.data.wake()),
     close: (socket) => (socket.data.ended = true, socket.data.wake()),
