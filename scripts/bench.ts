@@ -4,10 +4,11 @@
  *
  * How an experiment compares is half of its result:
  *
- * - A machine is never quiet. So all servers of a group run at once, and the load alternates between them in slices of a
- *   quarter of a second; who has no turn is suspended. One of them, the reference, stands beside each of the others, before
- *   it or after it, and a ratio is made of two adjacent slices: what drifts, hits both.
- * - A runtime may compile the same program in another way the next time. So all of them are started several times.
+ * - A machine is never quiet. So two servers run at once, of which one is the reference, and the load alternates between
+ *   them in slices of a quarter of a second; who has no turn is suspended. A ratio is made of two adjacent slices: what
+ *   drifts, hits both. Not more than two: after ten seconds without a turn, fifty threads need seconds to be as fast again.
+ * - A runtime compiles what runs often. So each has some seconds of load before the first slice: threads compile apart.
+ * - It may compile the same program in another way the next time. So all of them are started several times.
  * - What counts is the median of all ratios, and an interval around it that holds the true one: with a certainty of 95 %
  *   for all of an experiment together, as out of a hundred comparisons some come out by chance. A verdict needs an interval
  *   that leaves out 1; within 5 % of it, the two are equal.
@@ -224,6 +225,7 @@ const options = parseOptions(
     inflight: ["auto", "messages on their way per connection; 1 is ping-pong"],
     rate: ["auto", "messages a second when latency is measured; auto = half of what the reference reached"],
     seconds: ["0.25", "duration of a slice"],
+    warm: ["2", "seconds of load before the first slice"],
     slices: [4, "slices that each server gets in a start", 1],
     starts: [3, "how often each server is started", 1],
     json: [false, "print the results as JSON"],
@@ -281,6 +283,8 @@ const asked = choose("experiment", Object.keys(plans), options.operands.length ?
 const chosenModels = options.models === "auto" ? null : choose("model", Object.keys(models), options.models.split(","));
 const milliseconds = Math.round(Number(options.seconds) * 1000);
 if (!(milliseconds >= 50)) usageError(`--seconds ${options.seconds}: not a number from 0.05`);
+const warmUp = Math.round(Number(options.warm) * 1000);
+if (!(warmUp >= 0)) usageError(`--warm ${options.warm}: not a number from 0`);
 if (!/^(auto|[1-9]\d*)$/.test(options.rate)) usageError(`--rate ${options.rate}: not a whole number from 1`);
 const settingsOf = Object.fromEntries(asked.map((name) => [name, combine(name)]));
 for (const name of asked) {
@@ -439,8 +443,10 @@ interface Outcome {
   runs: Run[];
   /** Those on a timetable, where the others are not. */
   paced: Run[];
-  /** Each of some slices with the adjacent one of the reference. */
+  /** Each of its slices with the adjacent one of the reference. */
   pairs: [Run, Run][];
+  /** Of a reference: messages a second at which latency is measured. */
+  pace?: number;
   failure?: string;
 }
 
@@ -482,6 +488,7 @@ class Player {
     this.#pids = family(this.#server.child.pid!);
     const after = usage(this.#pids);
     if (before && after) this.#connectionMB = (after.memory - before.memory) / (connections + idle);
+    if (warmUp > 0 && !plan.fresh) await this.#order(`${warmUp} 0`);
     signalChild(this.#server.child, "SIGSTOP");
   }
 
@@ -543,7 +550,7 @@ class Player {
 
 // ---------------------------------------------------------------- taking turns
 
-/** All servers of an experiment under all of its settings, in groups: what is first in one is its reference. */
+/** All servers of an experiment under all of its settings, in pairs that begin with the reference; or one alone. */
 function prepare(name: string): Outcome[][] {
   const plan = plans[name], names = chosenModels ?? plan.models, { against } = plan;
   const all = plan.contenders?.(names) ?? contenders(names);
@@ -560,7 +567,9 @@ function prepare(name: string): Outcome[][] {
         ? `${contender.group ?? contender.on} ${settingText(setting)}`
         : `${title(contender)} ${settingText({ ...setting, [against]: 0 })}`,
   );
-  return [...groups.values()];
+  return [...groups.values()].flatMap(([reference, ...others]) =>
+    others.length > 0 ? others.map((other) => [reference, other]) : [[reference]]
+  );
 }
 
 /** Seconds that a start of a group takes, before there is one to go by. */
@@ -568,7 +577,8 @@ function estimate(group: Outcome[]): number {
   return group.filter(({ failure }) => !failure).reduce((sum, { plan, setting }) => {
     const { connections, idle } = setting, opening = (connections + idle) / 5000;
     const slice = plan.fresh ? connections / 30 : milliseconds / 1000 * (plan.rate ? 2 : 1) + 0.02;
-    return sum + 0.8 + opening + options.slices * 1.5 * slice + (plan.latency ? 2 * slice : 0);
+    return sum + 0.8 + opening + (plan.fresh ? 0 : warmUp / 1000) + options.slices * slice +
+      (plan.latency ? 2 * slice : 0);
   }, 0);
 }
 
@@ -606,10 +616,10 @@ async function attempt<T>(outcome: Outcome, action: () => Promise<T>): Promise<T
   }
 }
 
-/** Has all servers of a group run at once, and alternates between them. */
+/** Has a pair of servers run at once, and alternates between them. */
 async function playGroup(group: Outcome[]): Promise<void> {
   const players = group.filter(({ failure }) => !failure).map((outcome) => new Player(outcome));
-  const [reference, ...others] = players, { plan } = group[0];
+  const { plan } = group[0];
   const rate = options.rate === "auto" ? plan.rate ?? 0 : Number(options.rate);
   const length = plan.fresh ? 1 : milliseconds * (plan.rate ? 2 : 1);
   const play = async (player: Player) => {
@@ -620,21 +630,18 @@ async function playGroup(group: Outcome[]): Promise<void> {
   try {
     for (const player of players) await attempt(player.outcome, () => player.prepare());
     for (let round = 0; round < options.slices; round++) {
-      if (others.length === 0 && reference) await play(reference);
-      let last: Run | undefined;
-      for (const [i, player] of others.entries()) {
-        // Of the reference and two others, one comes before it and one after it; in the next round the other way round.
-        const before = (i + round) % 2 === 1;
-        if (!before) last ??= await play(reference);
-        const run = await play(player);
-        if (before) last = await play(reference);
-        if (run && last && reference.outcome === group[0]) player.outcome.pairs.push([run, last]);
-      }
+      // One after the other, and in the next round the other way round.
+      const order = round % 2 === 0 ? players : players.toReversed(), runs = new Map<Outcome, Run | undefined>();
+      for (const player of order) runs.set(player.outcome, await play(player));
+      const [first, second] = group.map((outcome) => runs.get(outcome));
+      if (first && second) group[1].pairs.push([second, first]);
     }
-    const reached = reference?.outcome.runs.slice(-options.slices).map((run) => run.messagesPerSecond) ?? [];
-    const half = Math.ceil(Number((spread(reached).median / 2).toPrecision(2)));
-    for (const player of plan.latency && half > 0 ? players : []) {
-      const run = await attempt(player.outcome, () => player.play(2 * milliseconds, rate || half));
+    if (!plan.latency) return;
+    const [reference] = group, reached = reference.runs.slice(-options.slices).map((run) => run.messagesPerSecond);
+    if (reached.length > 0) reference.pace ??= Math.ceil(Number((spread(reached).median / 2).toPrecision(2)));
+    const pace = rate || reference.pace;
+    for (const player of pace ? players : []) {
+      const run = await attempt(player.outcome, () => player.play(2 * milliseconds, pace));
       if (run) player.outcome.paced.push(run);
     }
   } finally {
@@ -665,7 +672,8 @@ function toRow({ contender: { model, on }, setting, failure, runs, paced }: Outc
 /** What an experiment has shown so far. */
 function conclude(name: string, groups: Outcome[][]): Experiment {
   const { against, by = ["messagesPerSecond", "cpuUsPerMessage"] } = plans[name];
-  const bySetting = Map.groupBy(groups.flat(), ({ setting }) => settingText(setting));
+  // A reference is in several pairs.
+  const bySetting = Map.groupBy(new Set(groups.flat()), ({ setting }) => settingText(setting));
   const rows = [...bySetting.values()].flat().filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
   const measured = rows.filter(({ figures, failure }) => figures && !failure);
   const compared = groups.flatMap(([reference, ...others]) =>
@@ -742,7 +750,7 @@ const context = describe(), results: Experiment[] = [];
 say(`${context.machine}\n${Object.values(context.versions).join(", ")}; ${context.date}`);
 const prepared = asked.map(prepare);
 for (const [i, groups] of prepared.entries()) {
-  const servers = groups.flat().filter(({ failure }) => !failure).length;
+  const servers = [...new Set(groups.flat())].filter(({ failure }) => !failure).length;
   const time = `${servers} servers, about ${about(total(groups) * options.starts)}`;
   say(`${asked[i]}: ${servers > 0 ? time : "nothing can be measured"}`);
 }

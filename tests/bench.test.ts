@@ -14,7 +14,7 @@ import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, Slow, until, windows } from "./harness.ts";
 
 const tests = path.dirname(fileURLToPath(import.meta.url)), peers = path.join(tests, "peers");
-const briefly = ["--seconds", "0.1", "--slices", "1", "--starts", "1"];
+const short = ["--seconds", "0.1", "--warm", "0"], briefly = [...short, "--slices", "1", "--starts", "1"];
 
 /** What load.ts says of each fault of peers/broken.ts. */
 const faults: Record<string, RegExp> = {
@@ -227,7 +227,7 @@ for (const runtime of runtimes) {
     `${name} bench.ts: a server against itself: as many pairs as slices in all starts, and nothing to tell`,
     async () => {
       const args = ["--models", "tasks,tasks", "--connections", "2", "--starts", "2", "--slices", "8", "--json"];
-      const { code, output, errors } = await run(runtime, "bench.ts", [...args, "--seconds", "0.1"]);
+      const { code, output, errors } = await run(runtime, "bench.ts", [...args, ...short]);
       assertEquals(code, 0);
       assertMatch(errors, /^models: 2 servers, about \d+ s$/m);
       const { method, experiments: [{ name: experiment, rows, comparisons, notes }] }: Results = JSON.parse(
@@ -257,6 +257,19 @@ for (const runtime of runtimes) {
       assert(paced[0] === paced[1] && paced[0]! < 0.8 * rows[0].messagesPerSecond!.high, JSON.stringify(rows));
     },
   );
+
+  if (linux && runtime === runtimes[0]) {
+    check(`${name} bench.ts: no more than two servers run at a time, also of many`, async () => {
+      const args = ["--models", "tasks,multiplex,reuseport,offload", "--connections", "2", ...briefly];
+      const bench = new Script(runtime, "bench.ts", args, { input: "" });
+      let most = 0;
+      const watch = setInterval(() => most = Math.max(most, childrenOf(bench.pid).length), 20);
+      assertEquals(await bench.exited, 0);
+      clearInterval(watch);
+      // A load generator stands beside each of them.
+      assertEquals(most, 4);
+    });
+  }
 
   check(`${name} bench.ts: tables with lines of 80 characters at most, and what their figures mean`, async () => {
     const args = ["--models", "tasks,multiplex", "--connections", "2", "--rate", "200", ...briefly];
@@ -436,8 +449,7 @@ printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at
         "tasks",
         "--connections",
         counts,
-        "--seconds",
-        "0.1",
+        ...short,
         "--slices",
         "1",
       ], {
@@ -562,6 +574,7 @@ printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at
       [["--inflight", "x"], /"x".*from 1/],
       [["--seconds", "x"], /seconds/],
       [["--slices", "0"], /slices/],
+      [["--warm", "-1"], /warm/],
       [["--starts", "-1"], /starts/],
       [["--rate", "x"], /rate/],
     ];
