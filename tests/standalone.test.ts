@@ -67,6 +67,7 @@ if (first) {
       // In comments these are words.
       const code = text.replace(/\/\*\*[^]*?\*\/|\/\/ .*/g, "");
       assertEquals(/\boptions\b|silen(t|ce)\b|\bidle\b/.exec(code)?.[0], undefined, `${runtime} ${file}`);
+      assert(!/[^]\n \*\/[^]*\*\/\n\n/.test(text), `${runtime} ${file}: a comment on nothing`);
       for (const line of text.split("\n")) assert(line.length <= 80, `${runtime} ${file}: ${line}`);
     }
   });

@@ -131,7 +131,8 @@ function copy(name: string, runtime: string): string {
   function load(from: string): void {
     // Deno has no way to share a port but Node's.
     const sockets = name === "reuseport" && runtime === "deno" ? "node" : runtime;
-    const file = from.replace("shim.ts", `${sockets}.ts`).replace("ffi_deno", `ffi_${runtime}`);
+    const file = from.replace("shim.ts", `${name === "multiplex" ? "ready_" : ""}${sockets}.ts`)
+      .replace("_deno", `_${runtime}`);
     if (sources.has(file)) return;
     const parts = [path.join(scripts, "shim", file), path.join(tools, "copy", file)].slice(
       /sys|calls/.test(file) ? 0 : 1,
@@ -148,7 +149,9 @@ function copy(name: string, runtime: string): string {
     sources.set(file, text);
     for (const [, from] of text.matchAll(/^(?:import|export) [^;]*?"\.\/(.*)";\n/gm)) load(from);
     // A declaration begins at the left, and ends where the next one or its comment does.
-    const code = text.replace(/^(import|export [*{])[^;]*;\n|^\/\/ (SPDX.*\n\/\*\*[^]*?\*\/|-{8}.*)\n/gm, "").trim();
+    const code = text.replace(/^(import|export [*{])[^;]*;\n|^\/\/ (SPDX.*\n\/\*\*[^]*?\*\/|-{8}.*)\n/gm, "")
+      // A comment on what is for others.
+      .replace(/^ *\/\*\* .* \*\/\n(?=\n)/gm, "").trim();
     for (const unit of code.split(/(?<=[;}])\n+(?=[^\s}])/)) {
       const name = nameOf(unit.replace(/^export /m, "")), before = units.get(name);
       const [, row] = /^export const \w+ = (cFunction\([^]*\));/m.exec(unit) ?? [];

@@ -22,53 +22,40 @@ function logWait(call: string, figures: object, detail = () => ""): void {
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 function listen(hostname: string, port: number): Server {
-  const server = new Server({ hostname, port });
-  console.log(`listening on ${hostname}:${server.listener.port}`);
+  const server = new Server(hostname, port);
+  console.log(`listening on ${hostname}:${server.port}`);
   return server;
 }
 
 /** A listening socket. */
 class Server {
-  #queue: Connection[] = [];
-  #next = Promise.withResolvers<void>();
-  readonly listener: Bun.TCPSocketListener<Connection>;
+  readonly port: number;
+  #accepted: Connection[] = [];
 
-  constructor(address: { hostname: string; port: number }) {
+  constructor(hostname: string, port: number) {
     // The same functions serve all sockets; `data` is a socket's own.
     const socket: Bun.SocketHandler<Connection> = {
       open: (socket) => {
-        this.#queue.push(socket.data = new Connection(socket));
-        this.#next.resolve();
+        this.#accepted.push(socket.data = new Connection(socket));
+        changed();
       },
       data: ({ data: connection }, data) => connection.arrived(data),
-      drain: ({ data: connection }) => connection.wake(),
-      end: ({ data: connection }) => connection.wake("by the client"),
-      close: ({ data: connection }) => connection.wake("reset"),
+      drain: ({ data: connection }) => connection.flush(),
+      end: ({ data: connection }) => connection.ended("by the client"),
+      close: ({ data: connection }) => connection.ended("reset"),
     };
     // With allowHalfOpen, a client that shuts down its side still gets replies.
-    this.listener = Bun.listen({ ...address, allowHalfOpen: true, socket });
+    this.port =
+      Bun.listen({ hostname, port, allowHalfOpen: true, socket }).port;
   }
 
-  /** The port that was bound, also when 0 was asked for. */
-
-  /** Waits for the next connection. See accept(2). */
-  async accept(): Promise<Connection> {
-    if (!this.#queue[0]) await (this.#next = Promise.withResolvers()).promise;
-    return this.#queue.shift()!;
-  }
-
-  #client: Connection | null = null;
-
-  /** Resolves when `acceptNow` has a client. */
-  async readable(): Promise<void> {
-    this.#client ??= await this.accept();
+  get readable(): boolean {
+    return this.#accepted.length > 0;
   }
 
   /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
   acceptNow(): Connection | null {
-    const client = this.#client;
-    this.#client = null;
-    return client;
+    return this.#accepted.shift() ?? null;
   }
 }
 
@@ -78,8 +65,8 @@ class Connection {
   readonly id = ++Connection.#count;
   #socket: Bun.Socket<Connection>;
   #unread: Uint8Array[] = [];
+  #unsent: Uint8Array = new Uint8Array(0);
   #reason = "";
-  #change = Promise.withResolvers<void>();
 
   constructor(socket: Bun.Socket<Connection>) {
     this.#socket = socket;
@@ -87,35 +74,46 @@ class Connection {
     console.log(`accept #${this.id}`, `${remoteAddress}:${remotePort}`);
   }
 
+  get readable(): boolean {
+    return this.#unread.length > 0 || this.#reason !== "";
+  }
+
+  get writable(): boolean {
+    return this.#unsent.length === 0 || this.#reason === "reset";
+  }
+
   arrived(data: Uint8Array): void {
     // With eight pieces unread, the client has to wait.
     if (this.#unread.push(data) === 8) this.#socket.pause();
-    this.wake();
+    changed();
   }
 
-  /** Something has happened: `recv` and `send` look again. */
-  wake(reason = this.#reason): void {
+  ended(reason: string): void {
     this.#reason = reason;
-    this.#change.resolve();
-    this.#change = Promise.withResolvers();
+    changed();
   }
 
-  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
-  async recv(): Promise<Uint8Array> {
-    while (!this.#unread[0] && !this.#reason) await this.#change.promise;
+  /** Bytes, or `null`; no bytes are the end. recv(2) with O_NONBLOCK. */
+  recvNow(): Uint8Array | null {
     if (this.#unread.length === 8) this.#socket.resume();
     const data = this.#unread.shift();
-    return data ?? new Uint8Array(0);
+    if (data) console.log(`recv #${this.id}`, data.length);
+    return data ?? (this.#reason ? new Uint8Array(0) : null);
   }
 
-  /** Sends all of `data`: each write takes a part, or -1 if it is closed. */
-  async send(data: Uint8Array): Promise<void> {
-    for (;;) {
-      const sent = this.#socket.write(data);
-      if (sent < 0 || sent === data.length) return;
-      data = data.subarray(sent);
-      await this.#change.promise;
-    }
+  /** Sends all of `data`; `false` if some of it has to wait for the client. */
+  sendNow(data: Uint8Array): boolean {
+    console.log(`send #${this.id}`, data.length);
+    this.#unsent = data;
+    this.flush();
+    return this.writable;
+  }
+
+  /** Sends what is left. What it does not take, Bun does not keep. */
+  flush(): void {
+    const sent = this.#socket.write(this.#unsent);
+    this.#unsent = this.#unsent.subarray(Math.max(sent, 0));
+    changed();
   }
 
   /** Closes the connection. See close(2). */
@@ -123,46 +121,28 @@ class Connection {
     console.log(`close #${this.id}`, this.#reason);
     this.#socket.end();
   }
-
-  #received: Uint8Array | null = null;
-  #sent = Promise.resolve();
-
-  /** Resolves when `recvNow` has something. */
-  async readable(): Promise<void> {
-    this.#received ??= await this.recv();
-  }
-
-  /** The bytes that are there, or `null`: recv(2) with O_NONBLOCK. */
-  recvNow(): Uint8Array | null {
-    const data = this.#received;
-    this.#received = null;
-    if (data && data.length > 0) console.log(`recv #${this.id}`, data.length);
-    return data;
-  }
-
-  /** Sends all of `data`; `false` if some of it may be on its way still. */
-  sendNow(data: Uint8Array): boolean {
-    console.log(`send #${this.id}`, data.length);
-    this.#sent = this.send(data);
-    return false;
-  }
-
-  /** Resolves when the kernel has taken all. */
-  writable(): Promise<void> {
-    return this.#sent;
-  }
 }
 
 /** What to wait for: bytes or a client, and room for bytes. */
 const READ = 1, WRITE = 4;
 
+/** What can be waited for. */
+interface Source {
+  readonly readable: boolean;
+  readonly writable?: boolean;
+}
+
+let change = Promise.withResolvers<void>();
+
+/** Something has happened: the selector looks again. */
+function changed(): void {
+  change.resolve();
+  change = Promise.withResolvers();
+}
+
 /** A set of sources; what is not dealt with is ready again at once. */
 class Selector<D> {
   #watches = new Map<Source, { events: number; data: D }>();
-  /** Not known to be ready: new, or handed over by the last `select`. */
-  #unknown: Source[] = [];
-  #ready: Source[] = [];
-  #wake = () => {};
 
   get size(): number {
     return this.#watches.size;
@@ -171,7 +151,6 @@ class Selector<D> {
   /** Watches a source; `data` comes back whenever it is ready. */
   register(source: Source, events: number, data: D): void {
     this.#watches.set(source, { events, data });
-    this.#unknown.push(source);
   }
 
   modify(source: Source, events: number): void {
@@ -184,30 +163,16 @@ class Selector<D> {
 
   /** Waits until a source is ready, and returns the data of all that are. */
   async select(): Promise<D[]> {
-    for (const source of this.#unknown) this.#watch(source);
-    if (this.#ready.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
+    for (;;) {
+      // The runtime tells of all that its own wait for events has found.
+      await new Promise((resolve) => setImmediate(resolve));
+      const found = [...this.#watches].filter(([source, { events }]) =>
+        events === READ ? source.readable : source.writable
+      );
+      if (found.length > 0) return found.map(([, { data }]) => data);
+      await change.promise;
     }
-    // The runtime tells of all that its own wait for events has found.
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#unknown = this.#ready;
-    this.#ready = [];
-    return this.#unknown.map((source) => this.#watches.get(source)!.data);
   }
-
-  async #watch(source: Source): Promise<void> {
-    const watch = this.#watches.get(source);
-    if (!watch) return;
-    await (watch.events === READ ? source.readable() : source.writable!());
-    this.#ready.push(source);
-    this.#wake();
-  }
-}
-
-/** What can be waited for. */
-interface Source {
-  readable(): Promise<void>;
-  writable?(): Promise<void>;
 }
 
 // ---------------------------------------- the server

@@ -67,14 +67,10 @@ function log(what: string, id: number, ...details: unknown[]): void {
   writeSync(1, `${words.join(" ")}\n`);
 }
 
-/** Prints what `lines` returns, every so many seconds. */
-
 /** Prints that the server is ready. */
 function ready(host: string, port: number): void {
   console.log(`listening on ${host}:${port}`);
 }
-
-/** Prints what a wait has found: figures with their meanings. */
 
 const numbers: Int32Array = workerData?.numbers ??
   new Int32Array(new SharedArrayBuffer(4));
@@ -126,7 +122,6 @@ class Server {
   }
 
   /** The port that was bound, also when 0 was asked for. */
-
   get port(): number {
     return this.listener.port;
   }

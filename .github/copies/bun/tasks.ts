@@ -57,8 +57,6 @@ class Server {
     this.listener = Bun.listen({ ...address, allowHalfOpen: true, socket });
   }
 
-  /** The port that was bound, also when 0 was asked for. */
-
   /** Waits for the next connection. See accept(2). */
   async accept(): Promise<Connection> {
     if (!this.#queue[0]) await (this.#next = Promise.withResolvers()).promise;

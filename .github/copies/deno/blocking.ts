@@ -188,8 +188,6 @@ function log(what: string, id: number, ...details: unknown[]): void {
   writeSync(1, `${words.join(" ")}\n`);
 }
 
-/** Prints what `lines` returns, every so many seconds. */
-
 /** Prints that the server is ready. */
 function ready(host: string, port: number): void {
   console.log(`listening on ${host}:${port}`);
@@ -235,8 +233,6 @@ function setOption(fd: number, level: number, option: number, n: number) {
   int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
-
-/** Prints what a wait has found: figures with their meanings. */
 
 const numbers: Int32Array = workerData?.numbers ??
   new Int32Array(new SharedArrayBuffer(4));

@@ -30,35 +30,34 @@ function listen(hostname: string, port: number): Server {
 /** A listening socket. */
 class Server {
   #listener: Deno.TcpListener;
+  #accepted: Connection | null = null;
 
   constructor(listener: Deno.TcpListener) {
     this.#listener = listener;
+    this.#accept();
   }
 
-  /** Waits for the next connection. See accept(2). */
-  async accept(): Promise<Connection> {
-    for (;;) {
-      try {
-        return new Connection(await this.#listener.accept());
-      } catch (error) {
-        // The client has reset it already.
-        console.log("error accept:", error);
-      }
+  async #accept(): Promise<void> {
+    try {
+      this.#accepted = new Connection(await this.#listener.accept());
+      changed();
+    } catch (error) {
+      // The client has reset it already.
+      console.log("error accept:", error);
+      this.#accept();
     }
   }
 
-  #client: Connection | null = null;
-
-  /** Resolves when `acceptNow` has a client. */
-  async readable(): Promise<void> {
-    this.#client ??= await this.accept();
+  get readable(): boolean {
+    return this.#accepted !== null;
   }
 
   /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
   acceptNow(): Connection | null {
-    const client = this.#client;
-    this.#client = null;
-    return client;
+    const connection = this.#accepted;
+    this.#accepted = null;
+    if (connection) this.#accept();
+    return connection;
   }
 }
 
@@ -68,52 +67,48 @@ class Connection {
   readonly id = ++Connection.#count;
   #conn: Deno.TcpConn;
   #buffer = new Uint8Array(16_384);
+  #received: Uint8Array | null = null;
   #reason = "by the client";
+  writable = true;
 
   constructor(conn: Deno.TcpConn) {
     this.#conn = conn;
     conn.setNoDelay();
     const { hostname, port } = conn.remoteAddr;
     console.log(`accept #${this.id}`, `${hostname}:${port}`);
+    this.#recv();
   }
 
-  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
-  async recv(): Promise<Uint8Array> {
+  get readable(): boolean {
+    return this.#received !== null;
+  }
+
+  async #recv(): Promise<void> {
+    let size = 0;
     try {
-      const size = await this.#conn.read(this.#buffer) ?? 0;
-      return this.#buffer.subarray(0, size);
+      size = await this.#conn.read(this.#buffer) ?? 0;
     } catch (error) {
       this.#reason = `${error}`;
-      return new Uint8Array(0);
     }
+    this.#received = this.#buffer.subarray(0, size);
+    changed();
   }
 
-  /** Sends all of `data`: send(2) in a loop, as a call may take only a part. */
-  async send(data: Uint8Array): Promise<void> {
+  async #send(data: Uint8Array): Promise<void> {
     try {
       for (let sent = 0; sent < data.length;) {
         sent += await this.#conn.write(data.subarray(sent));
       }
-    } catch (error) {
-      this.#reason = `${error}`;
+    } catch {
+      // It is reset: recv will say so.
     }
+    this.writable = true;
+    // Not before: what is sent may be in the buffer.
+    this.#recv();
+    changed();
   }
 
-  /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
-    this.#conn.close();
-  }
-
-  #received: Uint8Array | null = null;
-  #sent = Promise.resolve();
-
-  /** Resolves when `recvNow` has something. */
-  async readable(): Promise<void> {
-    this.#received ??= await this.recv();
-  }
-
-  /** The bytes that are there, or `null`: recv(2) with O_NONBLOCK. */
+  /** Bytes, or `null`; no bytes are the end. recv(2) with O_NONBLOCK. */
   recvNow(): Uint8Array | null {
     const data = this.#received;
     this.#received = null;
@@ -124,26 +119,38 @@ class Connection {
   /** Sends all of `data`; `false` if some of it may be on its way still. */
   sendNow(data: Uint8Array): boolean {
     console.log(`send #${this.id}`, data.length);
-    this.#sent = this.send(data);
+    this.writable = false;
+    this.#send(data);
     return false;
   }
 
-  /** Resolves when the kernel has taken all. */
-  writable(): Promise<void> {
-    return this.#sent;
+  /** Closes the connection. See close(2). */
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
+    this.#conn.close();
   }
 }
 
 /** What to wait for: bytes or a client, and room for bytes. */
 const READ = 1, WRITE = 4;
 
+/** What can be waited for. */
+interface Source {
+  readonly readable: boolean;
+  readonly writable?: boolean;
+}
+
+let change = Promise.withResolvers<void>();
+
+/** Something has happened: the selector looks again. */
+function changed(): void {
+  change.resolve();
+  change = Promise.withResolvers();
+}
+
 /** A set of sources; what is not dealt with is ready again at once. */
 class Selector<D> {
   #watches = new Map<Source, { events: number; data: D }>();
-  /** Not known to be ready: new, or handed over by the last `select`. */
-  #unknown: Source[] = [];
-  #ready: Source[] = [];
-  #wake = () => {};
 
   get size(): number {
     return this.#watches.size;
@@ -152,7 +159,6 @@ class Selector<D> {
   /** Watches a source; `data` comes back whenever it is ready. */
   register(source: Source, events: number, data: D): void {
     this.#watches.set(source, { events, data });
-    this.#unknown.push(source);
   }
 
   modify(source: Source, events: number): void {
@@ -165,30 +171,16 @@ class Selector<D> {
 
   /** Waits until a source is ready, and returns the data of all that are. */
   async select(): Promise<D[]> {
-    for (const source of this.#unknown) this.#watch(source);
-    if (this.#ready.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
+    for (;;) {
+      // The runtime tells of all that its own wait for events has found.
+      await new Promise((resolve) => setImmediate(resolve));
+      const found = [...this.#watches].filter(([source, { events }]) =>
+        events === READ ? source.readable : source.writable
+      );
+      if (found.length > 0) return found.map(([, { data }]) => data);
+      await change.promise;
     }
-    // The runtime tells of all that its own wait for events has found.
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#unknown = this.#ready;
-    this.#ready = [];
-    return this.#unknown.map((source) => this.#watches.get(source)!.data);
   }
-
-  async #watch(source: Source): Promise<void> {
-    const watch = this.#watches.get(source);
-    if (!watch) return;
-    await (watch.events === READ ? source.readable() : source.writable!());
-    this.#ready.push(source);
-    this.#wake();
-  }
-}
-
-/** What can be waited for. */
-interface Source {
-  readable(): Promise<void>;
-  writable?(): Promise<void>;
 }
 
 // ---------------------------------------- the server

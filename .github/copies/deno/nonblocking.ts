@@ -16,7 +16,6 @@ const PORT = 9999;
 // ---------------------------------------- what it stands on
 
 /** Prints what `lines` returns, every so many seconds. */
-
 function heartbeat(what: string, seconds: number, lines: () => string[]): void {
   setInterval(() => console.log(what, ...lines()), seconds * 1000);
 }

@@ -203,8 +203,6 @@ function log(what: string, id: number, ...details: unknown[]): void {
   }
 }
 
-/** Prints what `lines` returns, every so many seconds. */
-
 /** Prints that the server is ready. */
 function ready(host: string, port: number): void {
   console.log(`listening on ${host}:${port}`);
@@ -250,8 +248,6 @@ function setOption(fd: number, level: number, option: number, n: number) {
   int.ints[0] = n;
   return sys.setsockopt(fd, level, option, int, 4);
 }
-
-/** Prints what a wait has found: figures with their meanings. */
 
 const numbers: Int32Array = workerData?.numbers ??
   new Int32Array(new SharedArrayBuffer(4));

@@ -8,7 +8,7 @@
  */
 
 import { setImmediate } from "node:timers";
-import { on, once } from "node:events";
+import { once } from "node:events";
 import * as net from "node:net";
 
 const HOST = "127.0.0.1";
@@ -24,41 +24,34 @@ function logWait(call: string, figures: object, detail = () => ""): void {
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */
 async function listen(host: string, port: number): Promise<Server> {
-  const server = new Server();
-  await once(server.listener.listen({ host, port }), "listening");
-  console.log(`listening on ${host}:${server.port}`);
+  // With allowHalfOpen, a client that shuts down its side still gets replies.
+  const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
+  const server = new Server(listener);
+  await once(listener.listen({ host, port }), "listening");
+  console.log(
+    `listening on ${host}:${(listener.address() as net.AddressInfo).port}`,
+  );
   return server;
 }
 
 /** A listening socket. */
 class Server {
-  // With allowHalfOpen, a client that shuts down its side still gets replies.
-  listener = net.createServer({ allowHalfOpen: true, noDelay: true });
-  #accepted = on(this.listener, "connection");
+  #accepted: Connection[] = [];
 
-  /** The port that was bound, also when 0 was asked for. */
-  get port(): number {
-    return (this.listener.address() as net.AddressInfo).port;
+  constructor(listener: net.Server) {
+    listener.on("connection", (socket) => {
+      this.#accepted.push(new Connection(socket));
+      changed();
+    });
   }
 
-  /** Waits for the next connection. See accept(2). */
-  async accept(): Promise<Connection> {
-    const [socket] = (await this.#accepted.next()).value!;
-    return new Connection(socket);
-  }
-
-  #client: Connection | null = null;
-
-  /** Resolves when `acceptNow` has a client. */
-  async readable(): Promise<void> {
-    this.#client ??= await this.accept();
+  get readable(): boolean {
+    return this.#accepted.length > 0;
   }
 
   /** The next connection, or `null`: accept(2) with O_NONBLOCK. */
   acceptNow(): Connection | null {
-    const client = this.#client;
-    this.#client = null;
-    return client;
+    return this.#accepted.shift() ?? null;
   }
 }
 
@@ -67,31 +60,51 @@ class Connection {
   static #count = 0;
   readonly id = ++Connection.#count;
   #socket: net.Socket;
-  #chunks: AsyncIterator<Uint8Array>;
-  #reason = "by the client";
+  #received: Uint8Array | null = null;
+  #reason = "";
 
   constructor(socket: net.Socket) {
     this.#socket = socket;
-    this.#chunks = socket.iterator({ destroyOnReturn: false });
-    // Without a listener, an error would end the process.
-    socket.on("error", (error) => this.#reason = `${error}`);
+    socket.on("readable", () => this.#look());
+    socket.on("drain", changed);
+    socket.on("end", () => this.#ended("by the client"));
+    socket.on("error", (error) => this.#ended(`${error}`));
     const { remoteAddress, remotePort } = socket;
     console.log(`accept #${this.id}`, `${remoteAddress}:${remotePort}`);
   }
 
-  /** Waits for bytes; an empty array is the end of the stream. See recv(2). */
-  async recv(): Promise<Uint8Array> {
-    try {
-      const { value } = await this.#chunks.next();
-      return value ?? new Uint8Array(0);
-    } catch {
-      return new Uint8Array(0);
-    }
+  get readable(): boolean {
+    return this.#received !== null || this.#reason !== "";
   }
 
-  /** Sends all of `data`, and waits until the kernel has taken it. */
-  async send(data: Uint8Array): Promise<void> {
-    await new Promise((resolve) => this.#socket.write(data, resolve));
+  get writable(): boolean {
+    return !this.#socket.writableNeedDrain;
+  }
+
+  /** Takes what has come, unless there is something already. */
+  #look(): void {
+    this.#received ??= this.#socket.read();
+    changed();
+  }
+
+  #ended(reason: string): void {
+    this.#reason = reason;
+    changed();
+  }
+
+  /** Bytes, or `null`; no bytes are the end. recv(2) with O_NONBLOCK. */
+  recvNow(): Uint8Array | null {
+    const data = this.#received;
+    this.#received = null;
+    this.#look();
+    if (data) console.log(`recv #${this.id}`, data.length);
+    return data ?? (this.#reason ? new Uint8Array(0) : null);
+  }
+
+  /** Sends all of `data`; `false` if some of it has to wait for the client. */
+  sendNow(data: Uint8Array): boolean {
+    console.log(`send #${this.id}`, data.length);
+    return this.#socket.write(data);
   }
 
   /** Closes the connection. See close(2). */
@@ -99,46 +112,28 @@ class Connection {
     console.log(`close #${this.id}`, this.#reason);
     this.#socket.end();
   }
-
-  #received: Uint8Array | null = null;
-  #sent = Promise.resolve();
-
-  /** Resolves when `recvNow` has something. */
-  async readable(): Promise<void> {
-    this.#received ??= await this.recv();
-  }
-
-  /** The bytes that are there, or `null`: recv(2) with O_NONBLOCK. */
-  recvNow(): Uint8Array | null {
-    const data = this.#received;
-    this.#received = null;
-    if (data && data.length > 0) console.log(`recv #${this.id}`, data.length);
-    return data;
-  }
-
-  /** Sends all of `data`; `false` if some of it may be on its way still. */
-  sendNow(data: Uint8Array): boolean {
-    console.log(`send #${this.id}`, data.length);
-    this.#sent = this.send(data);
-    return false;
-  }
-
-  /** Resolves when the kernel has taken all. */
-  writable(): Promise<void> {
-    return this.#sent;
-  }
 }
 
 /** What to wait for: bytes or a client, and room for bytes. */
 const READ = 1, WRITE = 4;
 
+/** What can be waited for. */
+interface Source {
+  readonly readable: boolean;
+  readonly writable?: boolean;
+}
+
+let change = Promise.withResolvers<void>();
+
+/** Something has happened: the selector looks again. */
+function changed(): void {
+  change.resolve();
+  change = Promise.withResolvers();
+}
+
 /** A set of sources; what is not dealt with is ready again at once. */
 class Selector<D> {
   #watches = new Map<Source, { events: number; data: D }>();
-  /** Not known to be ready: new, or handed over by the last `select`. */
-  #unknown: Source[] = [];
-  #ready: Source[] = [];
-  #wake = () => {};
 
   get size(): number {
     return this.#watches.size;
@@ -147,7 +142,6 @@ class Selector<D> {
   /** Watches a source; `data` comes back whenever it is ready. */
   register(source: Source, events: number, data: D): void {
     this.#watches.set(source, { events, data });
-    this.#unknown.push(source);
   }
 
   modify(source: Source, events: number): void {
@@ -160,30 +154,16 @@ class Selector<D> {
 
   /** Waits until a source is ready, and returns the data of all that are. */
   async select(): Promise<D[]> {
-    for (const source of this.#unknown) this.#watch(source);
-    if (this.#ready.length === 0) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
+    for (;;) {
+      // The runtime tells of all that its own wait for events has found.
+      await new Promise((resolve) => setImmediate(resolve));
+      const found = [...this.#watches].filter(([source, { events }]) =>
+        events === READ ? source.readable : source.writable
+      );
+      if (found.length > 0) return found.map(([, { data }]) => data);
+      await change.promise;
     }
-    // The runtime tells of all that its own wait for events has found.
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#unknown = this.#ready;
-    this.#ready = [];
-    return this.#unknown.map((source) => this.#watches.get(source)!.data);
   }
-
-  async #watch(source: Source): Promise<void> {
-    const watch = this.#watches.get(source);
-    if (!watch) return;
-    await (watch.events === READ ? source.readable() : source.writable!());
-    this.#ready.push(source);
-    this.#wake();
-  }
-}
-
-/** What can be waited for. */
-interface Source {
-  readable(): Promise<void>;
-  writable?(): Promise<void>;
 }
 
 // ---------------------------------------- the server

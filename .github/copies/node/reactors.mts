@@ -46,7 +46,6 @@ function log(what: string, id: number, ...details: unknown[]): void {
 }
 
 /** Prints what a wait has found: figures with their meanings. */
-
 function logWait(call: string, figures: object): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
   log(call, 0, words.join(", "));

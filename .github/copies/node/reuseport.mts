@@ -76,14 +76,10 @@ function log(what: string, id: number, ...details: unknown[]): void {
   }
 }
 
-/** Prints what `lines` returns, every so many seconds. */
-
 /** Prints that the server is ready. */
 function ready(host: string, port: number): void {
   console.log(`listening on ${host}:${port}`);
 }
-
-/** Prints what a wait has found: figures with their meanings. */
 
 const numbers: Int32Array = workerData?.numbers ??
   new Int32Array(new SharedArrayBuffer(4));

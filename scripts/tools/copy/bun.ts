@@ -46,7 +46,6 @@ export class Server {
   }
 
   /** The port that was bound, also when 0 was asked for. */
-  // only reuseport
   get port(): number { // only reuseport
     return this.listener.port; // only reuseport
   } // only reuseport
@@ -96,13 +95,13 @@ export class Connection {
     while (!this.#unread[0] && !this.#reason) await this.#change.promise;
     if (this.#unread.length === 8) this.#socket.resume();
     const data = this.#unread.shift();
-    if (data) log("recv", this.id, data.length); // not threads pool multiplex
+    if (data) log("recv", this.id, data.length); // not threads pool
     return data ?? new Uint8Array(0);
   }
 
   /** Sends all of `data`: each write takes a part, or -1 if it is closed. */
   async send(data: Uint8Array): Promise<void> {
-    log("send", this.id, data.length); // not threads pool multiplex
+    log("send", this.id, data.length); // not threads pool
     for (;;) {
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;

@@ -54,7 +54,7 @@ export class Connection {
   async recv(): Promise<Uint8Array> {
     try {
       const size = await this.#conn.read(this.#buffer) ?? 0;
-      if (size > 0) log("recv", this.id, size); // not threads pool multiplex
+      if (size > 0) log("recv", this.id, size); // not threads pool
       return this.#buffer.subarray(0, size);
     } catch (error) {
       this.#reason = `${error}`;
@@ -64,7 +64,7 @@ export class Connection {
 
   /** Sends all of `data`: send(2) in a loop, as a call may take only a part. */
   async send(data: Uint8Array): Promise<void> {
-    log("send", this.id, data.length); // not threads pool multiplex
+    log("send", this.id, data.length); // not threads pool
     try {
       for (let sent = 0; sent < data.length;) {
         sent += await this.#conn.write(data.subarray(sent));

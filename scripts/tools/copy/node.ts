@@ -71,7 +71,7 @@ export class Connection {
   async recv(): Promise<Uint8Array> {
     try {
       const { value } = await this.#chunks.next();
-      if (value) log("recv", this.id, value.length); // not threads pool multiplex
+      if (value) log("recv", this.id, value.length); // not threads pool
       return value ?? new Uint8Array(0);
     } catch {
       return new Uint8Array(0);
@@ -80,7 +80,7 @@ export class Connection {
 
   /** Sends all of `data`, and waits until the kernel has taken it. */
   async send(data: Uint8Array): Promise<void> {
-    log("send", this.id, data.length); // not threads pool multiplex
+    log("send", this.id, data.length); // not threads pool
     await new Promise((resolve) => this.#socket.write(data, resolve));
   }
 

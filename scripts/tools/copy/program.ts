@@ -13,7 +13,6 @@ export function logWait(call: string, figures: object, detail = () => ""): void 
 }
 
 /** Prints what `lines` returns, every so many seconds. */
-// only nonblocking
 export function heartbeat(what: string, seconds: number, lines: () => string[]): void { // only nonblocking
   setInterval(() => console.log(what, ...lines()), seconds * 1000); // only nonblocking
 } // only nonblocking

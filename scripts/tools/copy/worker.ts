@@ -24,7 +24,6 @@ export function log(what: string, id: number, ...details: unknown[]): void {
 }
 
 /** Prints what a wait has found: figures with their meanings. */
-// only reactors
 export function logWait(call: string, figures: object): void { // only reactors
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`); // only reactors
   log(call, 0, words.join(", ")); // only reactors
