@@ -2,7 +2,7 @@
 /** pool.ts: a pool of threads, made once. */
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, Client, linux, type Runtime, serve, sleep, Slow } from "./harness.ts";
+import { check, Client, linux, pattern, type Runtime, serve, sleep, Slow } from "./harness.ts";
 import { testModel } from "./contract.ts";
 import { checkPatience } from "./waits.ts";
 
@@ -94,6 +94,20 @@ testModel("pool.ts", (runtime: Runtime) => {
         const stop = server.output.findIndex((line) => / main stop /.test(line));
         assertEquals(server.output.slice(stop).filter((line) => / (accept|serve) #/.test(line)), []);
         for (const client of clients) client.close();
+      }),
+  );
+
+  check(
+    `${title}: what a client has sent beyond its last message is not the next one's`,
+    () =>
+      serve(runtime, "pool.ts", ["--workers", "1", "--messages", "1"], async (server) => {
+        const eager = await Client.connect(server.port);
+        eager.send(pattern(1024 * 1024));
+        assertEquals(await eager.end(), "end");
+        eager.close();
+        const next = await Client.connect(server.port);
+        assert(await next.echo("mine"), "it gets its own");
+        next.close();
       }),
   );
 

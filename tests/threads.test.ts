@@ -85,6 +85,9 @@ testModel("threads.ts", (runtime: Runtime) => {
         const clients = await Promise.all(Array.from({ length: 60 }, () => Client.connect(server.port)));
         assertEquals(await Promise.all(clients.map((client) => client.echo("hello", 100))), clients.map(() => true));
         await server.count(/ close #/, 60);
+        // Who will have a thread that is being started counts, too.
+        const waits = server.lines(/ wait #/).length;
+        assert(waits >= 40, `${waits} have waited`);
         let live = 0, most = 0;
         for (const line of server.output) {
           if (/ start #/.test(line)) most = Math.max(most, ++live);

@@ -46,7 +46,7 @@ const wait = "what a wait has found, with its figures",
   takesLeave = "--messages 3 closes after three exchanges, and loses nothing that it has sent",
   reset = "a reset at any point costs that connection alone",
   neverReads = "clients that never read cost bounded memory, and only themselves; a reset wakes who waits",
-  slowReader = "64 MiB to a slow reader, who has shut down its side",
+  slowReader = "32 MiB to a slow reader, who has shut down its side",
   exhausted = "out of descriptors: no spin, no exit, served again when some are free, and stopped when asked",
   churn = "clients come and go: no descriptor, thread or memory is left behind",
   beside = "an active connection beside idle ones",
@@ -81,7 +81,7 @@ export const twins: Twin[] = [
     file: "shim/deno.ts",
     from: "      if (length < data.length) return void this.put(data.subarray(length));\n",
     to: "",
-    ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 67108864 bytes came/ },
+    ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 33554432 bytes came/ },
   },
   {
     name: "binds every address",
@@ -116,8 +116,8 @@ export const twins: Twin[] = [
   {
     name: "serves one message too many",
     file: "shim/connections.ts",
-    from: "this.exchanges < messages",
-    to: "this.exchanges <= messages",
+    from: "this.exchanges < this.#most",
+    to: "this.exchanges <= this.#most",
     ...{ model: "tasks.ts", runtime: "bun", caught: takesLeave, says: /null/ },
   },
   {
