@@ -72,7 +72,9 @@ const wait = "what a wait has found, with its figures",
   help = "--help names every option, in lines of 80 columns",
   orphans = "the children end with their parent, also when that is killed, and one has a busy client",
   hangUp = "SIGHUP replaces all, one by one, after their clients, and refuses nobody",
-  taken = "a taken port or an unknown host is one line and exit code 1";
+  taken = "a taken port or an unknown host is one line and exit code 1",
+  sixty = "60 clients, 8 threads at most, all served; under a limit of 256 descriptors",
+  beyond = "what a client has sent beyond its last message is not the next one's";
 
 export const twins: Twin[] = [
   // What becomes of the bytes.
@@ -507,6 +509,27 @@ export const twins: Twin[] = [
     from: "      while (!stopping && (seat[ORDER] === LEAVE || seat[COUNT] < 0)) await pause(20);\n",
     to: "",
     ...{ model: "prefork.ts", runtime: "node", caught: hangUp, says: /replace p/ },
+  },
+  {
+    name: "waits for room when all is sent",
+    file: "shim/clients.ts",
+    from: "    this.#selector.modify(fd, READ);\n",
+    to: "",
+    ...{ model: "epoll.ts", runtime: "deno", caught: patience, says: /it spins when all is sent/ },
+  },
+  {
+    name: "forgets those who will have the threads that are being started",
+    file: "threads.ts",
+    from: "whyNoThread(most, line.length)",
+    to: "whyNoThread(most)",
+    ...{ model: "threads.ts", runtime: "deno", caught: sixty, says: /have waited/ },
+  },
+  {
+    name: "gives the next client what the last one has sent",
+    file: "shim/thread.ts",
+    from: "    this.#rest = null;\n    // A client",
+    to: "    // A client",
+    ...{ model: "pool.ts", runtime: "bun", caught: beyond, says: /it gets its own|it ends|bytes came/ },
   },
 ];
 
