@@ -27,7 +27,7 @@ const sections: Record<string, Section> = {
     title: "All models",
     about:
       "Where there are no figures, a model does not serve so many connections at once. The ratios are to `tasks` on the " +
-      "same runtime. Latency is measured at one rate for all of a runtime, half of what `tasks` reached.",
+      "same runtime. Latency is measured at one rate for all of a runtime, half of what `tasks` reached first.",
     tables: ({ rows, comparisons }) => [
       matrix(rows, "messages per second", rateOf),
       matrix(rows, "microseconds of CPU per message", cpuOf),
