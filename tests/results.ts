@@ -39,7 +39,9 @@ const sections: Record<string, Section> = {
     title: "What a thread costs",
     about:
       "Clients connect one after the other, or all at once. The server has served as many before, so the threads of `pool` " +
-      "and `blocking`, one for each client, exist already; `threads` starts one for each new client.",
+      "and `blocking`, one for each client, exist already; `threads` starts one for each new client. Memory counts from " +
+      "before the first client: what a runtime takes once, for its first messages, is in it, a tenth for each of the ten. " +
+      "That is nearly all that `tasks` shows here.",
     tables: ({ rows, comparisons }) => [threadCosts(rows), ...pairs(comparisons)],
   },
   idle: {
