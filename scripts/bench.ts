@@ -638,7 +638,7 @@ async function playGroup(group: Outcome[]): Promise<void> {
     }
     if (!plan.latency) return;
     const [reference] = group, reached = reference.runs.slice(-options.slices).map((run) => run.messagesPerSecond);
-    if (reached.length > 0) reference.pace ??= Math.ceil(Number((spread(reached).median / 2).toPrecision(2)));
+    if (reached.length > 0) reference.pace ||= Math.ceil(Number((spread(reached).median / 2).toPrecision(2)));
     const pace = rate || reference.pace;
     for (const player of pace ? players : []) {
       const run = await attempt(player.outcome, () => player.play(2 * milliseconds, pace));
