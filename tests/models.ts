@@ -24,7 +24,7 @@ export interface Model {
 const systemCalls = true, work = true;
 
 export const models: Model[] = [
-  { script: "threads.ts", args: ["--messages", "0"], clients: 64, idle: 40, churn: 100, work },
+  { script: "threads.ts", args: ["--messages", "0"], clients: 64, idle: 40, churn: 50, work },
   { script: "tasks.ts", args: [], clients: Infinity, idle: 2000, churn: 400, work },
   { script: "pool.ts", args: ["--messages", "0"], clients: 3, idle: 2, churn: 400, work },
   { script: "multiplex.ts", args: [], clients: Infinity, idle: 2000, churn: 400, work },
@@ -41,7 +41,7 @@ export const models: Model[] = [
   { script: "reactors.ts", args: [], clients: Infinity, idle: 2000, churn: 400, systemCalls, work },
   { script: "signals.ts", args: [], clients: Infinity, idle: 2000, churn: 400, systemCalls },
   { script: "offload.ts", args: [], clients: Infinity, idle: 2000, churn: 400, work },
-  { script: "processes.ts", args: [], clients: 16, idle: 12, churn: 100, systemCalls },
+  { script: "processes.ts", args: [], clients: 16, idle: 12, churn: 50, systemCalls },
   { script: "prefork.ts", args: [], clients: 3, idle: 2, churn: 400, systemCalls, work },
   { script: "prefork.ts", args: ["--pass"], clients: 3, idle: 2, churn: 400, systemCalls, work },
 ];
