@@ -46,7 +46,7 @@ const wait = "what a wait has found, with its figures",
   takesLeave = "--messages 3 closes after three exchanges, and loses nothing that it has sent",
   reset = "a reset at any point costs that connection alone",
   neverReads = "clients that never read cost bounded memory, and only themselves; a reset wakes who waits",
-  slowReader = "32 MiB to a slow reader, who has shut down its side",
+  slowReader = "64 MiB to a slow reader, who has shut down its side",
   exhausted = "out of descriptors: no spin, no exit, served again when some are free, and stopped when asked",
   churn = "clients come and go: no descriptor, thread or memory is left behind",
   beside = "an active connection beside idle ones",
@@ -83,7 +83,7 @@ export const twins: Twin[] = [
     file: "shim/deno.ts",
     from: "      if (length < data.length) return void this.put(data.subarray(length));\n",
     to: "",
-    ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 33554432 bytes came/ },
+    ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 67108864 bytes came/ },
   },
   {
     name: "binds every address",
@@ -336,7 +336,7 @@ export const twins: Twin[] = [
     file: "multiplex.ts",
     from: "const found = await selector.select();",
     to: "const found = await selector.select();\n" +
-      "    for (const end = performance.now() + (selector.size > 1900 ? 25 : 0); performance.now() < end;);",
+      "    for (const end = performance.now() + (selector.size > 3900 ? 25 : 0); performance.now() < end;);",
     ...{ model: "multiplex.ts", runtime: "bun", caught: beside, says: /ms a message/ },
   },
 
