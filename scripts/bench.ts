@@ -420,7 +420,8 @@ class Program {
 
   constructor(command: string[], reads = false) {
     this.child = startChild(command, reads);
-    this.#lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
+    const lines = createInterface({ input: this.child.stdout }).on("line", (line) => this.#last = line);
+    this.#lines = lines[Symbol.asyncIterator]();
     this.child.stderr.on("data", (data) => this.err += data);
     this.child.once("error", (error) => this.err += error.message);
     this.ended = new Promise((resolve) => this.child.once("close", resolve).once("error", resolve));
@@ -429,9 +430,15 @@ class Program {
   /** The next line. If it ends instead, throws what it has said. */
   async line(): Promise<string> {
     const { value, done } = await this.#lines.next();
-    if (!done) return this.#last = value;
+    if (!done) return value;
     await this.ended;
-    throw new Error(lastWords(this.err || this.#last).replace(/^the run failed: /, "") || "it has ended");
+    throw new Error(this.words || "it has ended");
+  }
+
+  /** What it has said last, beside the line that says it is ready; or which signal has ended it. */
+  get words(): string {
+    const words = lastWords(this.err || this.#last).replace(/^(the run failed: |listening on .*)/, "");
+    return words || (this.child.signalCode ? `ended by ${this.child.signalCode}` : "");
   }
 }
 
@@ -453,27 +460,27 @@ interface Outcome {
 /** A server that runs, with its load generator. */
 class Player {
   readonly outcome: Outcome;
-  readonly #server: Program;
+  readonly server: Program;
   #generator: Program | undefined;
   #pids: number[] = [];
   #connectionMB = 0;
 
   constructor(outcome: Outcome) {
     this.outcome = outcome;
-    this.#server = new Program(outcome.contender.command(outcome.setting) as string[]);
+    this.server = new Program(outcome.contender.command(outcome.setting) as string[]);
   }
 
   /** Waits until the server listens, opens the connections, and warms both up. */
   async prepare(): Promise<void> {
     const { plan, setting: { together, holdUs: hold, ...setting }, contender: { driver } } = this.outcome;
     const late = setTimeout(() => {
-      this.#server.err = "not ready after 20 s";
-      signalChild(this.#server.child, "SIGKILL");
+      this.server.err = "not ready after 20 s";
+      signalChild(this.server.child, "SIGKILL");
     }, 20_000);
     let port: string | undefined;
-    while (!port) port = /^listening on .*:(\d+)$/.exec(await this.#server.line())?.[1];
+    while (!port) port = /^listening on .*:(\d+)$/.exec(await this.server.line())?.[1];
     clearTimeout(late);
-    const before = usage([this.#server.child.pid!]),
+    const before = usage([this.server.child.pid!]),
       { connections, idle, inflight } = setting,
       { size } = options;
     const load = { connections, idle, size, inflight, hold, port, together: together && connections };
@@ -485,16 +492,16 @@ class Player {
       true,
     );
     await this.#generator.line();
-    this.#pids = family(this.#server.child.pid!);
+    this.#pids = family(this.server.child.pid!);
     const after = usage(this.#pids);
     if (before && after) this.#connectionMB = (after.memory - before.memory) / (connections + idle);
     if (warmUp > 0 && !plan.fresh) await this.#order(`${warmUp} 0`);
-    signalChild(this.#server.child, "SIGSTOP");
+    signalChild(this.server.child, "SIGSTOP");
   }
 
   /** One slice; with `fresh`, the time of a slice is that of opening the connections. */
   async play(milliseconds: number, rate = 0): Promise<Run> {
-    const { child } = this.#server, { fresh } = this.outcome.plan;
+    const { child } = this.server, { fresh } = this.outcome.plan;
     if (fresh) await this.#closeAll();
     const before = usage(this.#pids), all = usedByAll(), since = performance.now();
     signalChild(child, "SIGCONT");
@@ -527,10 +534,10 @@ class Player {
 
   /** Closes the connections, and waits until the server has done what there is to do then, or for a second. */
   async #closeAll(): Promise<void> {
-    signalChild(this.#server.child, "SIGCONT");
+    signalChild(this.server.child, "SIGCONT");
     await this.#order("0");
     for (let i = 0, last = -1; i < 20; i++, await pause(50)) {
-      this.#pids = family(this.#server.child.pid!);
+      this.#pids = family(this.server.child.pid!);
       const { cpu = 0 } = usage(this.#pids) ?? {};
       // Where threads or processes have ended, it is less.
       if (Math.abs(cpu - last) < 0.002) return;
@@ -539,11 +546,11 @@ class Player {
   }
 
   async stop(): Promise<void> {
-    const { child, ended } = this.#server;
+    const { child, ended } = this.server;
     this.#generator?.child.stdin.end();
     for (const signal of ["SIGCONT", "SIGTERM"] as const) signalChild(child, signal);
     await Promise.race([ended, pause(2000)]);
-    for (const one of [this.#server, this.#generator]) if (one) signalChild(one.child, "SIGKILL");
+    for (const one of [this.server, this.#generator]) if (one) signalChild(one.child, "SIGKILL");
     await Promise.all([ended, this.#generator?.ended]);
   }
 }
@@ -603,7 +610,8 @@ async function measure(name: string, groups: Outcome[][], then: Outcome[][]): Pr
 }
 
 /** What an action of a server returns; if it fails, the server is left out from then on. */
-async function attempt<T>(outcome: Outcome, action: () => Promise<T>): Promise<T | undefined> {
+async function attempt<T>(player: Player, action: () => Promise<T>): Promise<T | undefined> {
+  const { outcome } = player;
   if (stopped || outcome.failure) return;
   try {
     return await action();
@@ -611,7 +619,8 @@ async function attempt<T>(outcome: Outcome, action: () => Promise<T>): Promise<T
     // Ctrl-C goes to all processes of a terminal, and the others may be faster to react.
     await pause(100);
     if (stopped) return;
-    outcome.failure = explain(error);
+    const words = explain(error), own = player.server.words;
+    outcome.failure = own && own !== words ? `${words}; the server: ${own}` : words;
     say(`${title(outcome.contender)}, ${settingText(outcome.setting)}: left out: ${outcome.failure}`);
   }
 }
@@ -622,26 +631,25 @@ async function playGroup(group: Outcome[]): Promise<void> {
   const { plan } = group[0];
   const rate = options.rate === "auto" ? plan.rate ?? 0 : Number(options.rate);
   const length = plan.fresh ? 1 : milliseconds * (plan.rate ? 2 : 1);
-  const play = async (player: Player) => {
-    const run = await attempt(player.outcome, () => player.play(length, plan.rate && rate));
-    if (run) player.outcome.runs.push(run);
-    return run;
-  };
   try {
-    for (const player of players) await attempt(player.outcome, () => player.prepare());
+    for (const player of players) await attempt(player, () => player.prepare());
     for (let round = 0; round < options.slices; round++) {
       // One after the other, and in the next round the other way round.
-      const order = round % 2 === 0 ? players : players.toReversed(), runs = new Map<Outcome, Run | undefined>();
-      for (const player of order) runs.set(player.outcome, await play(player));
-      const [first, second] = group.map((outcome) => runs.get(outcome));
-      if (first && second) group[1].pairs.push([second, first]);
+      const runs: Record<number, Run> = {};
+      for (const player of round % 2 === 0 ? players : players.toReversed()) {
+        const run = await attempt(player, () => player.play(length, plan.rate && rate));
+        if (!run) continue;
+        player.outcome.runs.push(run);
+        runs[group.indexOf(player.outcome)] = run;
+      }
+      if (runs[0] && runs[1]) group[1].pairs.push([runs[1], runs[0]]);
     }
     if (!plan.latency) return;
     const [reference] = group, reached = reference.runs.slice(-options.slices).map((run) => run.messagesPerSecond);
     if (reached.length > 0) reference.pace ||= Math.ceil(Number((spread(reached).median / 2).toPrecision(2)));
     const pace = rate || reference.pace;
     for (const player of pace ? players : []) {
-      const run = await attempt(player.outcome, () => player.play(2 * milliseconds, pace));
+      const run = await attempt(player, () => player.play(2 * milliseconds, pace));
       if (run) player.outcome.paced.push(run);
     }
   } finally {

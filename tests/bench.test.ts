@@ -400,6 +400,19 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
 
     // The servers are the same whatever drives them.
     if (runtime === runtimes[0]) {
+      check(`${name} bench.ts: of a server that ends under load, its own last words are told`, async () => {
+        const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
+        const ends = [find(program), ...rest, path.join(peers, "broken.ts"), "exit"];
+        const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
+exec ${ends.map((part) => `'${part}'`).join(" ")}`;
+        await withProgram(fake, text, async (folder) => {
+          const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+          const args = ["--models", "tasks", "--runtimes", fake, "--connections", "2", ...briefly];
+          const { errors } = await run(runtime, "bench.ts", args, { environment });
+          assertMatch(errors, /^tasks \w+, 2 connections: left out: .+; the server: this is enough$/m);
+        });
+      });
+
       check(`${name} bench.ts: a server with four times the work is four times as slow`, async () => {
         const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
         const slowed = [find(program), ...rest, path.join(peers, "slowed.ts"), "busy"];

@@ -19,6 +19,7 @@ const faults: Record<string, (data: Uint8Array, at: number, turns: number) => Ui
   silent: (data, at) => at + data.length > place ? new Uint8Array(0) : data,
   mute: () => new Uint8Array(0),
   close: (data, at) => at + data.length > place ? null : data,
+  exit: (data, at) => at + data.length > place ? exit() : data,
   // Loses bytes of a connection that sends again after another has: its predecessor has left for good.
   together: (data, _, turns) => turns > 1 ? data.subarray(1) : data,
 };
@@ -35,6 +36,11 @@ const others: Record<string, (socket: net.Socket) => void> = {
 };
 
 let last: net.Socket | null = null;
+
+function exit(): never {
+  console.log("this is enough");
+  process.exit(1);
+}
 
 function holds(data: Uint8Array, at: number): boolean {
   return at <= place && place < at + data.length;
