@@ -107,10 +107,11 @@ function figure(value: number | null | undefined): string {
   return rounded >= 1000 ? String(rounded).replace(/\B(?=(\d{3})+$)/g, "\u00a0") : String(rounded);
 }
 
-/** A ratio: from 10 up whole, below with two decimals. Its parts don't break. */
+/** A ratio: from 10 up whole, below with two decimals, unless that makes 1 of what is not. Its parts don't break. */
 function range(spread: Spread | undefined): string {
   if (!spread) return "";
-  const show = (value: number) => value < 10 ? value.toFixed(2) : value.toFixed();
+  const digits = (value: number) => value >= 10 ? 0 : value !== 1 && value.toFixed(2) === "1.00" ? 3 : 2;
+  const show = (value: number) => value.toFixed(digits(value));
   return `${show(spread.median)}\u00a0(${show(spread.low)}–${show(spread.high)})`;
 }
 
