@@ -185,7 +185,7 @@ export const abouts: Record<string, { title: Words; look: Words }> = {
     title: { en: "coroutines by hand, over epoll(7)", zh: "手写的协程，建在 epoll(7) 上" },
     look: {
       en: "main alone sleeps in epoll_wait; each client has a coroutine, parked until its descriptor is ready.",
-      zh: "只有 main 睡在 epoll_wait 里；每个客户端有一个协程，停着等自己的描述符就绪。",
+      zh: "只有 main 睡在 epoll_wait 里；每个客户端有一个协程，挂起着，等自己的描述符就绪。",
     },
   },
   multiplex: {
