@@ -71,6 +71,21 @@ testModel("processes.ts", (runtime: Runtime) => {
   );
 
   check(
+    `${title}: without the descriptors for one more process it says so once, rests, and serves again later`,
+    () =>
+      serve(runtime, "processes.ts", ["--max-processes", "100", "--exec", "cat"], async (server) => {
+        const crowd = Array.from({ length: 40 }, () => new Client(server.port));
+        await server.line(/ error accept: .*EMFILE/);
+        assert(await server.rests(), "it spins");
+        assertEquals(server.lines(/ error /).length, 1);
+        const few = server.lines(/ start #/).length;
+        assert(few > 0 && few < crowd.length, `${few} are served`);
+        for (const client of crowd) client.close();
+        await visit(server, 1);
+      }, { descriptors: 48 }),
+  );
+
+  check(
     `${title}: what a process costs is told, and all end with the server`,
     () =>
       serve(runtime, "processes.ts", [], async (server) => {

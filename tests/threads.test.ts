@@ -45,6 +45,22 @@ testModel("threads.ts", (runtime: Runtime) => {
   );
 
   check(
+    `${title}: who stands in line when the server stops gets no thread, though one ends`,
+    () =>
+      serve(runtime, "threads.ts", [...unlimited, "--max-threads", "2", "--work", "3000"], async (server) => {
+        const busy = await Client.connect(server.port), other = await Client.connect(server.port);
+        assert(await other.echo("light"));
+        // The stop waits for who computes as long as it waits at all.
+        busy.send("hello");
+        const third = await Client.connect(server.port);
+        await server.line(/ wait #3 /);
+        assertEquals(await server.stop(), 0);
+        assertEquals([server.lines(/ start #3 /), server.lines(/ close #3 /).length], [[], 1]);
+        for (const client of [busy, other, third]) client.close();
+      }),
+  );
+
+  check(
     `${title}: a blocked thread's lines appear when they happen`,
     () =>
       serve(runtime, "threads.ts", unlimited, async (server) => {

@@ -73,6 +73,8 @@ const wait = "what a wait has found, with its figures",
   orphans = "the children end with their parent, also when that is killed, and one has a busy client",
   hangUp = "SIGHUP replaces all, one by one, after their clients, and refuses nobody",
   taken = "a taken port or an unknown host is one line and exit code 1",
+  rests = "without the descriptors for one more process it says so once, rests, and serves again later",
+  noThread = "who stands in line when the server stops gets no thread, though one ends",
   sixty = "60 clients, 8 threads at most, all served; under a limit of 256 descriptors",
   beyond = "what a client has sent beyond its last message is not the next one's";
 
@@ -523,6 +525,20 @@ export const twins: Twin[] = [
     from: "whyNoThread(most, line.length)",
     to: "whyNoThread(most)",
     ...{ model: "threads.ts", runtime: "deno", caught: sixty, says: /have waited/ },
+  },
+  {
+    name: "asks all the time whether there are descriptors again",
+    file: "shim/children.ts",
+    from: " && performance.now() >= this.#resting",
+    to: "",
+    ...{ model: "processes.ts", runtime: "node", caught: rests, says: /it spins/ },
+  },
+  {
+    name: "starts threads while it stops",
+    file: "threads.ts",
+    from: "  onStop(() => line.splice(0));\n",
+    to: "",
+    ...{ model: "threads.ts", runtime: "bun", caught: noThread, says: /start #3/ },
   },
   {
     name: "gives the next client what the last one has sent",
