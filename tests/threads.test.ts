@@ -61,6 +61,21 @@ testModel("threads.ts", (runtime: Runtime) => {
   );
 
   check(
+    `${title}: a client whose thread is being started when the server stops is closed once`,
+    () =>
+      serve(runtime, "threads.ts", [...unlimited, "--work", "3000"], async (server) => {
+        const busy = await Client.connect(server.port);
+        busy.send("hello");
+        await server.line(/ recv #1 /);
+        const next = await Client.connect(server.port);
+        await server.line(/ accept #2 /);
+        assertEquals(await server.stop(), 0);
+        assertEquals(server.lines(/ close #2 /).length, 1);
+        for (const client of [busy, next]) client.close();
+      }),
+  );
+
+  check(
     `${title}: a blocked thread's lines appear when they happen`,
     () =>
       serve(runtime, "threads.ts", unlimited, async (server) => {

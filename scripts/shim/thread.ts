@@ -13,6 +13,7 @@
 import { setImmediate } from "node:timers";
 import { parentPort, workerData } from "node:worker_threads";
 import { Account } from "./connections.ts";
+import { stopping } from "./end.ts";
 import { explain, list, log } from "./log.ts";
 import { process, type ThreadSettings, threadSettings } from "./runtime.ts";
 import type { Connection } from "./socket.ts";
@@ -236,6 +237,8 @@ export class Thread {
   /** Has the thread serve a connection. Resolves when the thread has closed it: never, if the thread dies. */
   serve(connection: Connection): Promise<void> {
     const box = this.#mailbox;
+    // What nobody serves when the server stops, that closes itself.
+    if (stopping) return new Promise(() => {});
     this.#connection = connection;
     this.#rest = null;
     // A client is not silent while its thread computes.
