@@ -132,7 +132,10 @@ function drop(which: (job: Job) => boolean): void {
     room.resolve();
     reply.resolve(null);
   }
-  for (const job of queue.splice(0)) if (!which(job)) queue.push(job);
+  for (const job of queue.splice(0)) {
+    if (which(job)) waited(job, queue.length);
+    else queue.push(job);
+  }
   handOut();
 }
 

@@ -44,8 +44,8 @@ sys.requireSystemCalls();
 const TIMEOUT = 500;
 /** What a completion is about: the client's place, doubled, and 1 for a send. Place 0 is the listening socket's. */
 const ACCEPT = 0, SEND = 1;
-/** Nothing is to be done or logged when a message has been sent, so the kernel needn't report it. */
-const silent = options.quiet && options.messages === Infinity;
+/** Nothing is to be done, logged or timed when a message has been sent, so the kernel needn't report it. */
+const silent = options.quiet && options.messages === Infinity && options.idle === Infinity;
 
 const ring = openRing(1024, 4096), clients = new RingClients();
 /** An accept request is in force. */

@@ -545,6 +545,9 @@ export function pattern(length: number, seed = 0): Uint8Array {
 /** Those that are connected, or on the way. */
 const clients = new Set<Client>();
 
+/** What `flood` sends, again and again: of a length that no buffer has. */
+export const flooding = pattern(255_001);
+
 /** A client of the test's own, which reads only when it is told to. */
 export class Client {
   readonly socket: net.Socket;
@@ -624,11 +627,10 @@ export class Client {
    */
   async flood(most = 160 * 1024 * 1024): Promise<number> {
     this.pause();
-    const data = new Uint8Array(256 * 1024);
     let taken = 0;
     const send = () => {
-      this.socket.write(data, (error) => {
-        taken += error ? 0 : data.length;
+      this.socket.write(flooding, (error) => {
+        taken += error ? 0 : flooding.length;
         if (!error && taken < most) send();
       });
     };

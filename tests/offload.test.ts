@@ -3,7 +3,7 @@
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { testModel } from "./contract.ts";
-import { check, Client, linux, pattern, type Runtime, serve, Slow } from "./harness.ts";
+import { check, Client, linux, pattern, type Runtime, serve, sleep, Slow } from "./harness.ts";
 
 testModel("offload.ts", (runtime: Runtime) => {
   const title = `${runtime.name} offload.ts`;
@@ -79,6 +79,48 @@ testModel("offload.ts", (runtime: Runtime) => {
           assert(server.cpu - used < 1.2, `${server.cpu - used} s of CPU for 16 MiB`);
           client.close();
         }),
+    );
+  }
+
+  check(`${runtime.name} offload.ts: stops while clients connect`, async () => {
+    for (let round = 0; round < 8; round++) {
+      await serve(runtime, "offload.ts", [], async (server) => {
+        const clients: Client[] = [];
+        const timer = setInterval(() => {
+          for (let i = 0; i < 10; i++) clients.push(new Client(server.port));
+          clients.at(-20)?.close();
+        }, 1);
+        await server.count(/ accept #/, 200);
+        assertEquals([await server.stop("SIGINT"), server.errors], [0, ""]);
+        clearInterval(timer);
+        for (const client of clients) client.close();
+      });
+    }
+  });
+
+  if (linux) {
+    check(
+      `${runtime.name} offload.ts: keeps nothing of clients that leave the queue`,
+      () => {
+        if (runtime.name === "deno") return "Deno learns of a reset when it reads, and it doesn't read then";
+        return serve(runtime, "offload.ts", ["--workers", "1", "--work", "60000", "--quiet"], async (server) => {
+          const busy = await Client.connect(server.port);
+          busy.send("hello");
+          const leave = async () => {
+            const crowd = await Promise.all(Array.from({ length: 400 }, () => Client.connect(server.port)));
+            for (const client of crowd) client.send(pattern(60_000));
+            await sleep(500);
+            for (const client of crowd) client.reset();
+            await sleep(300);
+          };
+          await leave();
+          await leave();
+          const before = server.memory;
+          for (let i = 0; i < 5; i++) await leave();
+          assert(server.memory - before < 60, `from ${before} to ${server.memory} MiB`);
+          busy.close();
+        });
+      },
     );
   }
 });

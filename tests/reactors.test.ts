@@ -35,6 +35,18 @@ testModel("reactors.ts", (runtime: Runtime) => {
   );
 
   check(
+    `${runtime.name} reactors.ts: whether a message is light is its own matter, not that of the one before`,
+    () =>
+      serve(runtime, "reactors.ts", ["--workers", "1", "--work", "10"], async (server) => {
+        const first = await Client.connect(server.port), second = await Client.connect(server.port);
+        assert(await first.echo("light"));
+        assert(await second.echo("l"));
+        await server.line(/ work #2 /);
+        for (const client of [first, second]) client.close();
+      }),
+  );
+
+  check(
     `${runtime.name} reactors.ts: unless it is told otherwise, each loop in turn gets a client`,
     () =>
       serve(runtime, "reactors.ts", ["--workers", "2"], async (server) => {

@@ -69,10 +69,12 @@ export class BlockingServer {
 
   /** Wakes all threads, and waits until they have closed their connections. Closing a socket would wake none. */
   async stop(): Promise<void> {
-    const clients = () => this.#seats.map((seat) => seat[DESCRIPTOR]).filter((fd) => fd >= 0);
-    for (const seat of this.#seats) Atomics.store(seat, ORDER, STOP);
-    for (const fd of [...clients(), this.listener]) sys.shutdown(fd, sys.SHUT_RDWR);
-    await until(() => clients().length === 0);
+    for (const seat of this.#seats) {
+      Atomics.store(seat, ORDER, STOP);
+      if (seat[DESCRIPTOR] >= 0) sys.shutdown(seat[DESCRIPTOR], sys.SHUT_RDWR);
+    }
+    sys.shutdown(this.listener, sys.SHUT_RDWR);
+    await until(() => this.#seats.every((seat) => seat[CLIENT] === 0));
   }
 }
 

@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { isNothing, isStopped } from "./blocking.ts";
-import { Account, joinParent, LINGER, log, process } from "./program.ts";
+import { Account, flushLog, joinParent, LINGER, log, process } from "./program.ts";
 import { self } from "./runtime.ts";
 import * as sys from "./sys.ts";
 
@@ -121,6 +121,7 @@ export class StandardConnection extends Account {
         if (size <= 0 && !isNothing(size)) break;
       }
     }
+    flushLog();
     process.exit(this.#code);
   }
 
@@ -129,6 +130,7 @@ export class StandardConnection extends Account {
     for (let silence = 0;;) {
       const before = performance.now(), result = call();
       if (!isNothing(result)) return result;
+      flushLog();
       // The server was killed.
       if (process.ppid !== this.#told.parent) process.exit();
       // A call that took longer than its limit did so because this process was stopped; nor is a client silent while

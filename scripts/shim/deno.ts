@@ -84,7 +84,10 @@ class Connection extends socket.Connection {
     }, (error) => this.fail(error));
   }
 
-  /** One write may take only a part of it. The caller may go on, as there is nothing to receive until that is done. */
+  /**
+   * One write may take only a part of it. The caller may go on, as there is nothing to receive until that is done, unless
+   * it goes on to close.
+   */
   protected put(data: Uint8Array): boolean {
     this.sending = true;
     this.#conn.write(data).then((length) => {
@@ -92,12 +95,14 @@ class Connection extends socket.Connection {
       this.drained();
       if (this.onReadable) this.look();
     }, (error) => this.fail(error));
-    return true;
+    return !this.isComplete;
   }
 
   protected async shutdown(): Promise<void> {
     this.#conn.closeWrite().catch(() => {});
-    while (await this.#conn.read(this.#buffer).catch(() => null) !== null);
+    // Not into the buffer: what is in there may be on its way still.
+    const dropped = new Uint8Array(16_384);
+    while (await this.#conn.read(dropped).catch(() => null) !== null);
     this.destroy();
   }
 

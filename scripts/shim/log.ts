@@ -143,6 +143,12 @@ export function print(line: string): void {
   flush();
 }
 
+/** Writes what is kept, for a thread that blocks and has no timers. Says whether that is all. */
+export function flushLog(): boolean {
+  if (kept.length > 0) flush();
+  return kept.length === 0;
+}
+
 function flush(): void {
   try {
     // A line goes into a pipe or a socket whole or not at all: see PIPE_BUF in pipe(7).
@@ -154,6 +160,7 @@ function flush(): void {
   } catch (error) {
     if (errorCode(error) !== "EAGAIN") {
       unwritable = true;
+      kept.length = 0;
       return onFailure(error);
     }
     if (retry) return;

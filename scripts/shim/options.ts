@@ -104,8 +104,8 @@ export function readOptions(options: Options, args: string[], operands: boolean)
   }
   if (typeof values.host === "string") {
     values.host = values.host.replace(/^\[(.*)\]$/, "$1");
-    // The runtimes differ in what they make of a zone, and one that is misread must not become "every interface".
-    if (/^$|%/.test(values.host as string)) {
+    // The runtimes differ in what they make of these, and what is misread must not become "every interface".
+    if (/^$|[%*]/.test(values.host as string)) {
       throw new Error(`--host "${values.host}": not a name or an address without zone`);
     }
   }

@@ -3,7 +3,7 @@
 
 export { Account, type Closable, closeAll, LINGER, open, until } from "./connections.ts";
 export { cannotListen, fail, joinParent, onStop, stopping, usageError } from "./end.ts";
-export { errorCode, explain, formatAddress, heartbeat, list, log, numberSteps, ready } from "./log.ts";
+export { errorCode, explain, flushLog, formatAddress, heartbeat, list, log, numberSteps, ready } from "./log.ts";
 export { messages, type Options, parseOptions, readOptions, serverOptions, threeMessages, work } from "./options.ts";
 export { ACCEPTED, count, MESSAGES, nextNumber, now, OPEN, process, runtime } from "./runtime.ts";
 export { type ThreadSettings, threadSettings } from "./runtime.ts";

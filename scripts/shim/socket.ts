@@ -77,9 +77,13 @@ export abstract class Server implements Source {
 
   /** Waits for the next connection. A failed accept is logged, and costs that one connection. See accept(2). */
   async accept(): Promise<Connection> {
-    while (unserved >= MOST_UNSERVED) await new Promise<void>((resolve) => onServed = resolve);
-    if (!this.readable) await new Promise<void>((resolve) => this.onReadable = resolve);
-    return this.acceptNow()!;
+    for (;;) {
+      while (unserved >= MOST_UNSERVED) await new Promise<void>((resolve) => onServed = resolve);
+      if (!this.readable) await new Promise<void>((resolve) => this.onReadable = resolve);
+      // There is none any more if the server stops in between.
+      const connection = this.acceptNow();
+      if (connection) return connection;
+    }
   }
 
   /** Stops listening. Connections stay as they are; a waiting `accept` waits for ever. */

@@ -14,7 +14,7 @@ import { setImmediate } from "node:timers";
 import { parentPort, workerData } from "node:worker_threads";
 import { Account } from "./connections.ts";
 import { stopping } from "./end.ts";
-import { explain, list, log } from "./log.ts";
+import { explain, flushLog, list, log } from "./log.ts";
 import { process, type ThreadSettings, threadSettings } from "./runtime.ts";
 import type { Connection } from "./socket.ts";
 import { outOfThreads, post, replace, startWorker } from "./worker.ts";
@@ -70,7 +70,7 @@ class Mailbox {
   sleep(word: number, value: number): void {
     if (this.get(word) !== value) return;
     this.set(ASLEEP, word);
-    while (this.get(word) === value) Atomics.wait(this.#words, word, value);
+    while (this.get(word) === value) Atomics.wait(this.#words, word, value, flushLog() ? undefined : 50);
     this.set(ASLEEP, -1);
   }
 
@@ -133,10 +133,11 @@ export class BlockingConnection extends Account {
   /** Closes the connection after the last bytes are sent, and logs why it has ended. See close(2). */
   close(): void {
     this.#flush();
+    // Before it is closed: a server that stops ends when all are.
+    this.end();
     this.#mailbox.set(STATE, CLOSING);
     this.#mailbox.ring();
     this.#mailbox.sleep(STATE, CLOSING);
-    this.end();
   }
 
   get #isBroken(): boolean {
