@@ -94,11 +94,13 @@ function give({ name, epoll, counts }: Loop, fd: number, id: number): void {
   log("give", id, name);
   Atomics.add(counts, ACCEPTED, 1);
   Atomics.add(counts, OPEN, 1);
-  const result = sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(WRITE, fd, id));
-  if (result === 0) return;
-  Atomics.sub(counts, OPEN, 1);
-  sys.close(fd);
-  log("close", id, sys.systemError(result));
+  try {
+    sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(WRITE, fd, id)));
+  } catch (error) {
+    Atomics.sub(counts, OPEN, 1);
+    sys.close(fd);
+    log("close", id, error);
+  }
 }
 
 /** A sub reactor: a loop over epoll without a listening socket. */

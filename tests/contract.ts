@@ -596,6 +596,7 @@ function commandLine(runtime: Runtime, { script, args }: Model): void {
       ["--idle"],
       ["--host", "::1%lo"],
       ["--host", "[fe80::1%eth0]"],
+      ["--host", "*"],
     ];
     // First all of them, so that none is left running.
     const results = await Promise.all(mistakes.map((mistake) => run(runtime, script, mistake, atOnce)));

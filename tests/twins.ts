@@ -200,7 +200,7 @@ export const twins: Twin[] = [
     runtime: "node",
     caught: "a light message is answered while every worker computes; replies stay in order",
     says: /lighthello/,
-    also: [takesLeave, neverReads, slowReader, silent],
+    also: [takesLeave, neverReads, slowReader, silent, reset, "what is handed over is moved, whatever its size"],
   },
   {
     name: "computes on the loop",
@@ -222,12 +222,13 @@ export const twins: Twin[] = [
     runtime: "deno",
     caught: "three at once; two wait for a close, and how long is told",
     says: /0 of 5 bytes came/,
+    // One thread fewer than one is none.
     also: [
       "three at once; two wait for a reset, and how long is told",
       "the heartbeat says what each thread does, and says it once",
       "the same three threads for 100 clients",
       "--work on two threads at the same time, in one loop one after another",
-      ...[neverReads, SIGINT, SIGTERM, beside],
+      ...[neverReads, SIGINT, SIGTERM, beside, beyond, computes],
     ],
   },
 
@@ -384,6 +385,7 @@ export const twins: Twin[] = [
     from: "  if (!gone) complain(",
     to: "  if (!gone) throw error;\n  if (!gone) complain(",
     ...{ model: "tasks.ts", runtime: "bun", caught: unwritable, says: /does not serve|0 of 3 bytes came/ },
+    also: ["it serves, though it can't write a log, nor say so"],
   },
 
   // How a connection ends, and the server.
