@@ -104,14 +104,20 @@ for (const runtime of linux ? runtimes : []) {
         }
         await server.line(line, 30);
         await sleep(1000);
-        const served = clients.filter(({ received }) => received > 0);
-        assert(served.length > 0 && served.length < 12, `${served.length} of 12 are served`);
-        for (const client of served) assert(await client.receive(5) && await client.echo("again"));
+        const some = clients.filter(({ received }) => received > 0);
+        assert(some.length > 0 && some.length < 12, `${some.length} of 12 are served`);
+        for (const client of some) assert(await client.receive(5) && await client.echo("again"));
         for (const client of clients) client.close();
         await server.allClosed(60);
-        const next = await Client.connect(server.port);
-        assert(await next.echo("next", 30), "there is room again");
-        next.close();
+        // The system may count a thread for a moment after the runtime has said that it has ended.
+        let served = false;
+        for (let i = 0; i < 10 && !served; i++) {
+          const next = await Client.connect(server.port);
+          served = await next.echo("next", 30).catch(() => false);
+          next.close();
+          if (!served) await sleep(200);
+        }
+        assert(served, "there is room again");
         assertEquals(server.errors, "");
       }, { processes });
     });

@@ -279,8 +279,8 @@ export const twins: Twin[] = [
   {
     name: "counts the clients that a loop was given, not those that it has",
     file: "reactors.ts",
-    from: "    Atomics.sub(counts, OPEN, 1);\n",
-    to: "",
+    from: "fd, sys.NULL);\n    Atomics.sub(counts, OPEN, 1);\n",
+    to: "fd, sys.NULL);\n",
     ...{ model: "reactors.ts", runtime: "bun", caught: spread, says: /no line matches/ },
     also: [wait],
   },

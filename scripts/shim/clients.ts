@@ -134,7 +134,7 @@ export class Clients {
     const { fd } = client;
     client.drained = false;
     if (!this.received(client, buffer, size)) return;
-    burn(client.id, Number(self.given.work ?? 0), buffer.bytes.subarray(0, size));
+    if (self.given.work) burn(client.id, Number(self.given.work), buffer.bytes.subarray(0, size));
     const sent = sys.send(fd, buffer, size, 0);
     if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
     if (sent > 0) client.sent(sent);

@@ -84,10 +84,7 @@ class Connection extends socket.Connection {
     }, (error) => this.fail(error));
   }
 
-  /**
-   * One write may take only a part of it. The caller may go on, as there is nothing to receive until that is done, unless
-   * it goes on to close.
-   */
+  /** One write may take only a part of it. The caller may go on, unless it is to close: nothing is received meanwhile. */
   protected put(data: Uint8Array): boolean {
     this.sending = true;
     this.#conn.write(data).then((length) => {

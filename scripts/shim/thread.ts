@@ -237,9 +237,9 @@ export class Thread {
 
   /** Has the thread serve a connection. Resolves when the thread has closed it: never, if the thread dies. */
   serve(connection: Connection): Promise<void> {
-    const box = this.#mailbox;
-    // What nobody serves when the server stops, that closes itself.
+    // The stop closes what nobody serves by then.
     if (stopping) return new Promise(() => {});
+    const box = this.#mailbox;
     this.#connection = connection;
     this.#rest = null;
     // A client is not silent while its thread computes.
