@@ -39,7 +39,7 @@ testModel("multiplex.ts", (runtime: Runtime) => {
     };
     // Until the kernel takes no more, it is closed without a wait.
     const { messages } = await fill([]);
-    for (let most = messages - 4; most < messages + 8; most++) {
+    for (let most = messages - 4; most < messages + 16; most++) {
       if (!(await fill(["--messages", `${most}`])).isClosed) return;
     }
   });
