@@ -128,14 +128,12 @@ function handOut(): void {
 
 /** No one waits for the replies of these jobs any more. */
 function drop(which: (job: Job) => boolean): void {
-  for (const { room, reply } of jobs(which)) {
-    room.resolve();
-    reply.resolve(null);
+  for (const job of jobs(which)) {
+    waited(job, 0);
+    job.room.resolve();
+    job.reply.resolve(null);
   }
-  for (const job of queue.splice(0)) {
-    if (which(job)) waited(job, queue.length);
-    else queue.push(job);
-  }
+  for (const job of queue.splice(0)) if (!which(job)) queue.push(job);
   handOut();
 }
 
