@@ -90,9 +90,12 @@ testModel("offload.ts", (runtime: Runtime) => {
           for (let i = 0; i < 10; i++) clients.push(new Client(server.port));
           clients.at(-20)?.close();
         }, 1);
-        await server.count(/ accept #/, 200);
-        assertEquals([await server.stop("SIGINT"), server.errors], [0, ""]);
-        clearInterval(timer);
+        try {
+          await server.count(/ accept #/, 200);
+          assertEquals([await server.stop("SIGINT"), server.errors], [0, ""]);
+        } finally {
+          clearInterval(timer);
+        }
         for (const client of clients) client.close();
       });
     }
