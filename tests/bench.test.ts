@@ -11,7 +11,20 @@ import { compare, doubts, spread } from "../scripts/tools/report.ts";
 import type { Results, Row, Run, Slice } from "../scripts/tools/results.ts";
 import { family, usage } from "../scripts/tools/usage.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, hasFFI, linux, Pipe, run, type Runtime, runtimes, Script, Slow, until, windows } from "./harness.ts";
+import {
+  check,
+  checkOnce,
+  hasFFI,
+  linux,
+  Pipe,
+  run,
+  type Runtime,
+  runtimes,
+  Script,
+  Slow,
+  until,
+  windows,
+} from "./harness.ts";
 
 const tests = path.dirname(fileURLToPath(import.meta.url)), peers = path.join(tests, "peers");
 const short = ["--seconds", "0.1", "--warm", "0"], briefly = [...short, "--slices", "1", "--starts", "1"];
@@ -223,7 +236,8 @@ for (const runtime of runtimes) {
     assertMatch(errors, /^load\.ts: .*auto, uring, epoll.*\n$/);
   });
 
-  check(
+  checkOnce(
+    runtime,
     `${name} bench.ts: a server against itself: as many pairs as slices in all starts, and nothing to tell`,
     async () => {
       const args = ["--models", "tasks,tasks", "--connections", "2", "--starts", "2", "--slices", "8", "--json"];
@@ -258,8 +272,8 @@ for (const runtime of runtimes) {
     },
   );
 
-  if (linux && runtime === runtimes[0]) {
-    check(`${name} bench.ts: no more than two servers run at a time, also of many`, async () => {
+  if (linux) {
+    checkOnce(runtime, `${name} bench.ts: no more than two servers run at a time, also of many`, async () => {
       const args = ["--models", "tasks,multiplex,reuseport,offload", "--connections", "2", ...briefly];
       const bench = new Script(runtime, "bench.ts", args, { input: "" });
       let most = 0;
@@ -287,21 +301,25 @@ for (const runtime of runtimes) {
     for (const line of output) assert(line.length <= 80, line);
   });
 
-  check(`${name} bench.ts: each slice opens its connections anew, where a thread's cost is measured`, async () => {
-    const args = ["threads", "--models", "tasks,pool", "--connections", "3", "--json", ...briefly, "--slices", "3"];
-    const { code, output, errors } = await run(runtime, "bench.ts", args);
-    assertEquals(code, 0, errors);
-    const { experiments: [{ rows, comparisons }] }: Results = JSON.parse(output.join("\n"));
-    assertEquals(rows.map(({ model, runs, failure }) => [model, runs, failure]), [
-      ["tasks", 3, undefined],
-      ["pool", 3, undefined],
-      ["tasks", 3, undefined],
-      ["pool", 3, undefined],
-    ]);
-    for (const { ratios } of comparisons) assertEquals(Object.keys(ratios), ["firstReplyUs"]);
-  });
+  checkOnce(
+    runtime,
+    `${name} bench.ts: each slice opens its connections anew, where a thread's cost is measured`,
+    async () => {
+      const args = ["threads", "--models", "tasks,pool", "--connections", "3", "--json", ...briefly, "--slices", "3"];
+      const { code, output, errors } = await run(runtime, "bench.ts", args);
+      assertEquals(code, 0, errors);
+      const { experiments: [{ rows, comparisons }] }: Results = JSON.parse(output.join("\n"));
+      assertEquals(rows.map(({ model, runs, failure }) => [model, runs, failure]), [
+        ["tasks", 3, undefined],
+        ["pool", 3, undefined],
+        ["tasks", 3, undefined],
+        ["pool", 3, undefined],
+      ]);
+      for (const { ratios } of comparisons) assertEquals(Object.keys(ratios), ["firstReplyUs"]);
+    },
+  );
 
-  check(`${name} bench.ts: mostly idle clients, and few messages that take long`, async () => {
+  checkOnce(runtime, `${name} bench.ts: mostly idle clients, and few messages that take long`, async () => {
     const args = [
       "mixed",
       "--connections",
@@ -326,56 +344,64 @@ for (const runtime of runtimes) {
     }
   });
 
-  check(`${name} bench.ts: an option is applied, or refused; what can't be measured is named`, async () => {
-    const args = [
-      "work",
-      "--idle",
-      "3",
-      "--connections",
-      "2",
-      "--work",
-      "1",
-      "--models",
-      "tasks,poll",
-    ];
-    const { code, output } = await run(runtime, "bench.ts", [...args, ...briefly]);
-    assertEquals(code, 0);
-    const text = output.join("\n");
-    assertMatch(text, new RegExp(`^2 connections, 3 idle, 1 ms of work:\ntasks ${name} `, "m"));
-    assertMatch(
-      text,
-      new RegExp(`^poll ${name}, 2 connections, 3 idle, 1 ms of work: left out: it has no --work$`, "m"),
-    );
-    for (
-      const refused of [["shim", "--work", "1"], ["peers", "--models", "poll"], ["work", "generator", "--idle", "1"]]
-    ) {
-      const { code, output, errors } = await run(runtime, "bench.ts", refused);
-      assertEquals([refused, code, output], [refused, 2, []]);
-      assertMatch(errors, /^bench\.ts: --(work|models poll|idle): (shim|peers|generator) [^\n]+\n$/);
-    }
-  });
+  checkOnce(
+    runtime,
+    `${name} bench.ts: an option is applied, or refused; what can't be measured is named`,
+    async () => {
+      const args = [
+        "work",
+        "--idle",
+        "3",
+        "--connections",
+        "2",
+        "--work",
+        "1",
+        "--models",
+        "tasks,poll",
+      ];
+      const { code, output } = await run(runtime, "bench.ts", [...args, ...briefly]);
+      assertEquals(code, 0);
+      const text = output.join("\n");
+      assertMatch(text, new RegExp(`^2 connections, 3 idle, 1 ms of work:\ntasks ${name} `, "m"));
+      assertMatch(
+        text,
+        new RegExp(`^poll ${name}, 2 connections, 3 idle, 1 ms of work: left out: it has no --work$`, "m"),
+      );
+      for (
+        const refused of [["shim", "--work", "1"], ["peers", "--models", "poll"], ["work", "generator", "--idle", "1"]]
+      ) {
+        const { code, output, errors } = await run(runtime, "bench.ts", refused);
+        assertEquals([refused, code, output], [refused, 2, []]);
+        assertMatch(errors, /^bench\.ts: --(work|models poll|idle): (shim|peers|generator) [^\n]+\n$/);
+      }
+    },
+  );
 
   if (!windows) {
-    check(`${name} bench.ts: a server that sends back a wrong byte is left out, the others are not`, async () => {
-      // It goes by the name of another runtime, and whatever it is to run, it runs the broken server.
-      const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
-      const broken = [find(program), ...rest, path.join(peers, "broken.ts"), "corrupt"];
-      const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
+    checkOnce(
+      runtime,
+      `${name} bench.ts: a server that sends back a wrong byte is left out, the others are not`,
+      async () => {
+        // It goes by the name of another runtime, and whatever it is to run, it runs the broken server.
+        const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
+        const broken = [find(program), ...rest, path.join(peers, "broken.ts"), "corrupt"];
+        const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
 exec ${broken.map((part) => `'${part}'`).join(" ")}`;
-      await withProgram(fake, text, async (folder) => {
-        const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
-        const args = ["--models", "tasks", "--runtimes", `${name},${fake}`, "--connections", "2"];
-        const { code, output, errors } = await run(runtime, "bench.ts", [...args, ...briefly], { environment });
-        assertEquals(code, 0);
-        assertMatch(errors, new RegExp(`tasks ${fake}, 2 connections: left out: .*not what was sent`));
-        // Nothing is said of its speed.
-        const lines = output.filter((line) => line.startsWith("tasks "));
-        assertMatch(lines.find((line) => line.startsWith(`tasks ${name}`)) ?? "", /^tasks \w+ +[\d.]+k? \(/);
-        const about = lines.filter((line) => line.startsWith(`tasks ${fake}`));
-        assertEquals(about.length, 1);
-        assertMatch(about[0], /2 connections: left out: connection \d+: not what was sent/);
-      });
-    });
+        await withProgram(fake, text, async (folder) => {
+          const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+          const args = ["--models", "tasks", "--runtimes", `${name},${fake}`, "--connections", "2"];
+          const { code, output, errors } = await run(runtime, "bench.ts", [...args, ...briefly], { environment });
+          assertEquals(code, 0);
+          assertMatch(errors, new RegExp(`tasks ${fake}, 2 connections: left out: .*not what was sent`));
+          // Nothing is said of its speed.
+          const lines = output.filter((line) => line.startsWith("tasks "));
+          assertMatch(lines.find((line) => line.startsWith(`tasks ${name}`)) ?? "", /^tasks \w+ +[\d.]+k? \(/);
+          const about = lines.filter((line) => line.startsWith(`tasks ${fake}`));
+          assertEquals(about.length, 1);
+          assertMatch(about[0], /2 connections: left out: connection \d+: not what was sent/);
+        });
+      },
+    );
 
     check(`${name} bench.ts, timeline.ts: no figures of one runtime under the name of another`, async () => {
       // Where there is no node, Deno starts itself under that name.
@@ -398,62 +424,63 @@ exec ${broken.map((part) => `'${part}'`).join(" ")}`;
       });
     });
 
-    // The servers are the same whatever drives them.
-    if (runtime === runtimes[0]) {
-      check(`${name} bench.ts: of a server that ends under load, its own last words are told`, async () => {
-        const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
-        const ends = [find(program), ...rest, path.join(peers, "broken.ts"), "exit"];
-        const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
-exec ${ends.map((part) => `'${part}'`).join(" ")}`;
-        await withProgram(fake, text, async (folder) => {
-          const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
-          const args = ["--models", "tasks", "--runtimes", fake, "--connections", "2", ...briefly];
-          const { errors } = await run(runtime, "bench.ts", args, { environment });
-          assertMatch(errors, /^tasks \w+, 2 connections: left out: .+; the server: this is enough$/m);
-        });
-      });
-
-      check(`${name} bench.ts: a server with four times the work is four times as slow`, async () => {
-        const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
-        const slowed = [find(program), ...rest, path.join(peers, "slowed.ts"), "busy"];
-        const text =
-          `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; *multiplex.ts*) work=2;; *) work=8;; esac
-exec ${slowed.map((part) => `'${part}'`).join(" ")} $work`;
-        await withProgram(fake, text, async (folder) => {
-          const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
-          const args = ["--models", "tasks,multiplex", "--runtimes", fake, "--connections", "2", "--starts", "2"];
-          const { code, output, errors } = await run(runtime, "bench.ts", [...args, "--json"], { environment });
-          assertEquals(code, 0, errors);
-          const { experiments: [{ comparisons, rows }] }: Results = JSON.parse(output.join("\n"));
-          assertEquals(comparisons.map(({ model, against }) => [model, against]), [["multiplex", `tasks ${fake}`]]);
-          const [{ ratios: { messagesPerSecond: rate, cpuUsPerMessage: cpu }, verdict }] = comparisons;
-          const shown = JSON.stringify({ comparisons, rows });
-          // In a slice without a message there is nothing to compare.
-          if (!rate || linux && !cpu) throw new Slow(shown);
-          if (linux) assert(cpu!.median > 0.15 && cpu!.median < 0.5, shown);
-          if (rate.median < 2.5 || rate.median > 6.5 || rate.low <= 1) throw new Slow(shown);
-          assertMatch(verdict, linux ? /^faster( \(\?\))?, less CPU/ : /^faster/);
-        });
-      });
-    }
-
-    check(`${name} bench.ts: where nothing was measured it fails, and a server's error is one plain line`, async () => {
-      const fake = name === "bun" ? "node" : "bun";
+    checkOnce(runtime, `${name} bench.ts: of a server that ends under load, its own last words are told`, async () => {
+      const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
+      const ends = [find(program), ...rest, path.join(peers, "broken.ts"), "exit"];
       const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
-printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at a line\\n' >&2; exit 3`;
+exec ${ends.map((part) => `'${part}'`).join(" ")}`;
       await withProgram(fake, text, async (folder) => {
         const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
         const args = ["--models", "tasks", "--runtimes", fake, "--connections", "2", ...briefly];
-        const { code, output, errors } = await run(runtime, "bench.ts", args, { environment });
-        assertEquals(code, 1);
-        const line = `tasks ${fake}, 2 connections: left out: error: of its own`;
-        for (const text of [errors, output.join("\n")]) {
-          assert(text.split("\n").includes(line), text);
-          assertEquals(/(?!\n)\p{Cc}/u.test(text), false);
-        }
-        assertMatch(output.join("\n"), /^Nothing was measured to the end\.$/m);
+        const { errors } = await run(runtime, "bench.ts", args, { environment });
+        assertMatch(errors, /^tasks \w+, 2 connections: left out: .+; the server: this is enough$/m);
       });
     });
+
+    checkOnce(runtime, `${name} bench.ts: a server with four times the work is four times as slow`, async () => {
+      const fake = name === "bun" ? "node" : "bun", [program, ...rest] = runtime.command;
+      const slowed = [find(program), ...rest, path.join(peers, "slowed.ts"), "busy"];
+      const text =
+        `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; *multiplex.ts*) work=2;; *) work=8;; esac
+exec ${slowed.map((part) => `'${part}'`).join(" ")} $work`;
+      await withProgram(fake, text, async (folder) => {
+        const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+        const args = ["--models", "tasks,multiplex", "--runtimes", fake, "--connections", "2", "--starts", "2"];
+        const { code, output, errors } = await run(runtime, "bench.ts", [...args, "--json"], { environment });
+        assertEquals(code, 0, errors);
+        const { experiments: [{ comparisons, rows }] }: Results = JSON.parse(output.join("\n"));
+        assertEquals(comparisons.map(({ model, against }) => [model, against]), [["multiplex", `tasks ${fake}`]]);
+        const [{ ratios: { messagesPerSecond: rate, cpuUsPerMessage: cpu }, verdict }] = comparisons;
+        const shown = JSON.stringify({ comparisons, rows });
+        // In a slice without a message there is nothing to compare.
+        if (!rate || linux && !cpu) throw new Slow(shown);
+        if (linux) assert(cpu!.median > 0.15 && cpu!.median < 0.5, shown);
+        if (rate.median < 2.5 || rate.median > 6.5 || rate.low <= 1) throw new Slow(shown);
+        assertMatch(verdict, linux ? /^faster( \(\?\))?, less CPU/ : /^faster/);
+      });
+    });
+
+    checkOnce(
+      runtime,
+      `${name} bench.ts: where nothing was measured it fails, and a server's error is one plain line`,
+      async () => {
+        const fake = name === "bun" ? "node" : "bun";
+        const text = `case "$*" in *execPath*) echo ${fake}; echo 99.0.0; exec echo "$0";; esac
+printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at a line\\n' >&2; exit 3`;
+        await withProgram(fake, text, async (folder) => {
+          const environment = { PATH: `${folder}${path.delimiter}${process.env.PATH}` };
+          const args = ["--models", "tasks", "--runtimes", fake, "--connections", "2", ...briefly];
+          const { code, output, errors } = await run(runtime, "bench.ts", args, { environment });
+          assertEquals(code, 1);
+          const line = `tasks ${fake}, 2 connections: left out: error: of its own`;
+          for (const text of [errors, output.join("\n")]) {
+            assert(text.split("\n").includes(line), text);
+            assertEquals(/(?!\n)\p{Cc}/u.test(text), false);
+          }
+          assertMatch(output.join("\n"), /^Nothing was measured to the end\.$/m);
+        });
+      },
+    );
 
     check(`${name} bench.ts: SIGINT ends it with what is complete, in the first start too`, async () => {
       const counts = Array.from({ length: 100 }, (_, i) => i + 1).join(",");
@@ -578,26 +605,30 @@ printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at
     });
   }
 
-  check(`${name} bench.ts: what it doesn't know is one line, with what it knows, and exit code 2`, async () => {
-    const cases: [args: string[], known: RegExp][] = [
-      [["nonsense"], /"nonsense".*models, .*idle, /],
-      [["--models", "tasks,nonsense"], /"nonsense".*tasks, multiplex/],
-      [["--runtimes", "nonsense"], /"nonsense".*deno, bun, node/],
-      [["--connections", "0"], /"0".*from 1/],
-      [["--inflight", "x"], /"x".*from 1/],
-      [["--seconds", "x"], /seconds/],
-      [["--slices", "0"], /slices/],
-      [["--warm", "-1"], /warm/],
-      [["--starts", "-1"], /starts/],
-      [["--rate", "x"], /rate/],
-    ];
-    for (const [args, known] of cases) {
-      const { code, output, errors } = await run(runtime, "bench.ts", args);
-      assertEquals([args, code, output], [args, 2, []]);
-      assertMatch(errors, /^bench\.ts: [^\n]+\n$/);
-      assertMatch(errors, known);
-    }
-  });
+  checkOnce(
+    runtime,
+    `${name} bench.ts: what it doesn't know is one line, with what it knows, and exit code 2`,
+    async () => {
+      const cases: [args: string[], known: RegExp][] = [
+        [["nonsense"], /"nonsense".*models, .*idle, /],
+        [["--models", "tasks,nonsense"], /"nonsense".*tasks, multiplex/],
+        [["--runtimes", "nonsense"], /"nonsense".*deno, bun, node/],
+        [["--connections", "0"], /"0".*from 1/],
+        [["--inflight", "x"], /"x".*from 1/],
+        [["--seconds", "x"], /seconds/],
+        [["--slices", "0"], /slices/],
+        [["--warm", "-1"], /warm/],
+        [["--starts", "-1"], /starts/],
+        [["--rate", "x"], /rate/],
+      ];
+      for (const [args, known] of cases) {
+        const { code, output, errors } = await run(runtime, "bench.ts", args);
+        assertEquals([args, code, output], [args, 2, []]);
+        assertMatch(errors, /^bench\.ts: [^\n]+\n$/);
+        assertMatch(errors, known);
+      }
+    },
+  );
 
   check(`${name} bench.ts, load.ts: --help`, async () => {
     const bench = await run(runtime, "bench.ts", ["--help"]), load = await run(runtime, "tools/load.ts", ["--help"]);

@@ -113,14 +113,16 @@ export const whole = !FORM;
  */
 export const crowd = whole ? 1 : 0.1;
 
+const folders: string[] = [];
+const removeFolders = () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true }));
+process.on("exit", removeFolders);
+// Where Deno runs tests, that is not heard of.
+globalThis.addEventListener?.("unload", removeFolders);
+
 /** A folder that is removed when the tests have ended. */
 export function temporaryFolder(): string {
-  const folder = mkdtempSync(path.join(os.tmpdir(), "echo-test-"));
-  const remove = () => rmSync(folder, { recursive: true, force: true });
-  process.on("exit", remove);
-  // Where Deno runs tests, that is not heard of.
-  globalThis.addEventListener?.("unload", remove);
-  return folder;
+  folders.push(mkdtempSync(path.join(os.tmpdir(), "echo-test-")));
+  return folders.at(-1)!;
 }
 
 const copies = whole ? "" : temporaryFolder();
@@ -444,13 +446,20 @@ export async function freePort(): Promise<number> {
   }
 }
 
+/** What became of a script that has run to its end. */
+export interface Ended {
+  code: number | null;
+  output: string[];
+  errors: string;
+}
+
 /** Runs a script to its end. */
 export async function run(
   runtime: Runtime,
   script: string,
   args: string[],
   options?: StartOptions,
-): Promise<{ code: number | null; output: string[]; errors: string }> {
+): Promise<Ended> {
   const child = new Script(runtime, script, args, { input: "", ...options });
   const timer = options?.seconds && setTimeout(() => child.kill(), options.seconds * 1000);
   const code = await child.exited;
@@ -496,6 +505,11 @@ export function check(title: string, body: () => void | string | Promise<void | 
       }
     }
   });
+}
+
+/** Registers a test of what is the same on all runtimes, for the first of them. */
+export function checkOnce(runtime: Runtime, ...test: Parameters<typeof check>): void {
+  if (runtime === runtimes[0]) check(...test);
 }
 
 function tell(result: Result): void {

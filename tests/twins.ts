@@ -46,7 +46,7 @@ const wait = "what a wait has found, with its figures",
   takesLeave = "--messages 3 closes after three exchanges, and loses nothing that it has sent",
   reset = "a reset at any point costs that connection alone",
   neverReads = "clients that never read cost bounded memory, and only themselves; a reset wakes who waits",
-  slowReader = "64 MiB to a slow reader, who has shut down its side",
+  slowReader = "32 MiB to a slow reader, who has shut down its side",
   exhausted = "out of descriptors: no spin, no exit, served again when some are free, and stopped when asked",
   churn = "clients come and go: no descriptor, thread or memory is left behind",
   beside = "an active connection beside idle ones",
@@ -75,7 +75,7 @@ const wait = "what a wait has found, with its figures",
   taken = "a taken port or an unknown host is one line and exit code 1",
   rests = "without the descriptors for one more process it says so once, rests, and serves again later",
   noThread = "who stands in line when the server stops gets no thread, though one ends",
-  sixty = "60 clients, 8 threads at most, all served; under a limit of 256 descriptors",
+  thirty = "30 clients, 8 threads at most, all served; under a limit of 160 descriptors",
   beyond = "what a client has sent beyond its last message is not the next one's";
 
 export const twins: Twin[] = [
@@ -526,7 +526,7 @@ export const twins: Twin[] = [
     file: "threads.ts",
     from: "whyNoThread(most, line.length)",
     to: "whyNoThread(most)",
-    ...{ model: "threads.ts", runtime: "deno", caught: sixty, says: /have waited/ },
+    ...{ model: "threads.ts", runtime: "deno", caught: thirty, says: /have waited/ },
   },
   {
     name: "asks all the time whether there are descriptors again",

@@ -3,7 +3,7 @@
 
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, Client, linux, type Runtime, serve, sleep, Slow, until } from "./harness.ts";
+import { check, Client, linux, type Runtime, type Script, serve, sleep, Slow, until } from "./harness.ts";
 
 /**
  * Three clients are connected, and the second speaks: the log tells first of the wait that ended, in a line that
@@ -47,7 +47,7 @@ export function checkSums(runtime: Runtime, script: string, args: string[], even
       serve(runtime, script, args, async (server) => {
         const client = await Client.connect(server.port);
         let messages = 0;
-        for (const end = Date.now() + 2000; Date.now() < end; messages++) assert(await client.echo("hello"));
+        for (const end = Date.now() + 700; Date.now() < end; messages++) assert(await client.echo("hello"));
         if (messages < 120) throw new Slow(`only ${messages} messages`);
         await server.count(/ send #1/, messages);
         await sleep(1500);
@@ -97,6 +97,13 @@ export function checkPatience(runtime: Runtime, script: string, args: string[]):
         client.close();
       }),
   );
+}
+
+/** Has a server compute for a client until the heartbeat, every three seconds, finds it doing so: that line. */
+export async function beatWhile(server: Script, client: Client, beat: RegExp): Promise<string> {
+  await sleep(2200);
+  for (let i = 0; i < 20 && server.lines(beat).length === 0; i++) assert(await client.echo("hello", 60));
+  return await server.line(beat, 1);
 }
 
 /** Interrupts the calls that a process sleeps in, by stopping it for a moment and letting it go on. See signal(7). */
