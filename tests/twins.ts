@@ -85,7 +85,7 @@ export const twins: Twin[] = [
     file: "shim/deno.ts",
     from: "      if (length < data.length) return void this.put(data.subarray(length));\n",
     to: "",
-    ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 67108864 bytes came/ },
+    ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 33554432 bytes came/ },
   },
   {
     name: "binds every address",
