@@ -7,8 +7,8 @@
  * keeps what it sends in the connection's receive buffer. The log shows how many clients wait in the backlog.
  *
  * With `--threads N` there are N threads that do the same on one listening socket. All of them block in accept, and
- * the kernel wakes one for each client: N are served at once, and no thread hands anything over to another. (Web
- * servers called this preforked, or prethreaded.)
+ * the kernel wakes one for each client: N are served at once, and no thread hands anything over to another. (This
+ * is called prethreaded; with processes it is preforked: see prefork.ts.)
  *
  * The limit: a silent client holds a whole thread. One thread can serve many clients if no call ever blocks: see
  * nonblocking.ts, and select.ts, which blocks in a single call for all of them.

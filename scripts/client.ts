@@ -12,8 +12,6 @@
  *   deno run -A scripts/client.ts hello world      or: bun scripts/client.ts …      or: node scripts/client.ts …
  *   deno run -A scripts/client.ts                  without a message: sends the lines you type, or a piped file's
  *   deno run -A scripts/client.ts --clients 8 hi   eight at once
- *
- * To copy it into an article: deno run -A scripts/standalone.ts client
  */
 
 import { fail, formatAddress, log, parseOptions, printAll, process, stopping, usageError } from "./shim/program.ts";

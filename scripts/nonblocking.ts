@@ -7,7 +7,7 @@
  * thread never sleeps. Every three seconds it prints how many calls it has made, and how many of them found nothing.
  *
  * A send that can't wait may take only a part. The server keeps the rest, and receives nothing more from that client
- * until the rest is sent. In select.ts and the scripts after it `Clients` does that.
+ * until the rest is sent. In select.ts, poll.ts and epoll.ts `Clients` does that.
  *
  * The limit: a core at 100 % even when all clients are silent, and a call for every client on every round. What is
  * missing is one call that asks the kernel about all sockets, and sleeps until one is ready: see select.ts.

@@ -8,8 +8,9 @@
  * hands over all new requests and waits for completions, however many clients there are.
  *
  * Two things follow. The memory of a request belongs to the kernel until the request is done, so each client has a
- * buffer of its own, where a loop over epoll needs one for all. And there are no partial writes and no write interest:
- * "send this, then receive" is one chain of two requests, and while a client doesn't read, the receive isn't begun.
+ * buffer of its own, where a loop over epoll needs one for all. And no one waits for room to send: the kernel goes on
+ * until all is sent. "Send this, then receive" is one chain of two requests, and while a client doesn't read, the receive
+ * isn't begun.
  *
  * The limit: one thread is still one core; see reuseport.ts. Linux 6.1 or later, and many containers forbid it.
  *

@@ -339,7 +339,7 @@ export const twins: Twin[] = [
     file: "multiplex.ts",
     from: "const found = await selector.select();",
     to: "const found = await selector.select();\n" +
-      "    for (const end = performance.now() + (selector.size > 3900 ? 25 : 0); performance.now() < end;);",
+      "    for (const end = performance.now() + (selector.size > 1900 ? 25 : 0); performance.now() < end;);",
     ...{ model: "multiplex.ts", runtime: "bun", caught: beside, says: /ms a message/ },
   },
 

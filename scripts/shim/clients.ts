@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The clients of a loop over non-blocking descriptors: what nonblocking.ts, select.ts, poll.ts, epoll.ts, signals.ts
- * and reactors.ts have in common. How to wait, and what to do with a client that is ready, is their own.
+ * The clients of a loop over non-blocking descriptors: what nonblocking.ts, select.ts, poll.ts, epoll.ts, signals.ts,
+ * reactors.ts and coroutines.ts have in common. How to wait, and what to do with a client that is ready, is their own.
  */
 
 import { setTimeout } from "node:timers";

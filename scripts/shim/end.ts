@@ -64,7 +64,7 @@ async function stop(signal: string): Promise<void> {
   process.exit(0);
 }
 
-/** Whether this process serves one client of another, its parent: see processes.ts. */
+/** Whether this process serves for another, its parent: see processes.ts and prefork.ts. */
 let isChild = false;
 
 /** Before `parseOptions`: makes this process a child, whose lines tell the parent's time on its standard error. */

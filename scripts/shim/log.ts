@@ -10,7 +10,7 @@ import { now, process, runtime, self } from "./runtime.ts";
 
 // ---------------------------------------------------------------- lines
 
-/** Numbers of the eight steps, in single.ts and blocking.ts: see `numberSteps`. */
+/** Numbers of the eight steps, in single.ts: see `numberSteps`. */
 const steps: Record<string, number> = { create: 1, bind: 2, accept: 4, recv: 5, send: 6, close: 7 };
 let stepsAreNumbered = false;
 
