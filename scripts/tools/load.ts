@@ -57,6 +57,9 @@ const options = parseOptions(
   },
 );
 
+// The handlers of a server would have no turn while the sockets always have something to tell.
+for (const signal of ["SIGINT", "SIGTERM"]) process.removeAllListeners(signal);
+
 // ---------------------------------------------------------------- what is sent
 
 /** The most that is received at once. */
@@ -425,7 +428,7 @@ interface Client {
   readonly index: number;
   link: Link;
   /** Where in the table it starts. */
-  readonly start: number;
+  start: number;
   /** What should have been sent by now, what has been, and what has come back. */
   due: number;
   sent: number;
@@ -504,6 +507,7 @@ async function openClients(count: number, together: number): Promise<{ clients: 
     }
     // If one has to wait, so will the next: it is enough to wait for all of them once.
     if (waiting.size > 0) together = count;
+    for (const client of waiting.keys()) client.link.close();
   }
   return { clients, times };
 }
@@ -617,6 +621,14 @@ async function settle(clients: Client[]): Promise<void> {
   }
 }
 
+/**
+ * Has each client go on in the table a message behind the one before it. Without that, a server that answers light
+ * messages first would have every client just behind a heavy one after a while, and light ones alone in a slice.
+ */
+function spreadOut(clients: Client[]): void {
+  for (const [i, client] of clients.entries()) client.start = (i * size - client.received % period + period) % period;
+}
+
 /** Opens the connections that send. Returns those that are served, and the microseconds to the first reply. */
 async function openAll(): Promise<{ clients: Client[]; firstReplyUs: number | null }> {
   const { connections } = options;
@@ -630,6 +642,7 @@ async function slice(milliseconds: number, rate: number): Promise<Slice> {
   const received = () => clients.reduce((sum, client) => sum + client.received, 0) / size;
   const before = received(), own = process.cpuUsage(), start = performance.now();
   let latencyUs: Slice["latencyUs"] = null, messagesPerSecond = 0;
+  if (options.light > 0) spreadOut(clients);
   if (rate > 0) latencyUs = await pace(clients, rate, milliseconds);
   else messagesPerSecond = await race(clients, milliseconds);
   await settle(clients);
