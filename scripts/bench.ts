@@ -282,9 +282,9 @@ function combine(name: string): Setting[] {
 const asked = choose("experiment", Object.keys(plans), options.operands.length ? options.operands : ["models"]);
 const chosenModels = options.models === "auto" ? null : choose("model", Object.keys(models), options.models.split(","));
 const milliseconds = Math.round(Number(options.seconds) * 1000);
-if (!(milliseconds >= 50)) usageError(`--seconds ${options.seconds}: not a number from 0.05`);
+if (!(milliseconds >= 50 && milliseconds < 1 / 0)) usageError(`--seconds ${options.seconds}: not a number from 0.05`);
 const warmUp = Math.round(Number(options.warm) * 1000);
-if (!(warmUp >= 0)) usageError(`--warm ${options.warm}: not a number from 0`);
+if (!(warmUp >= 0 && warmUp < 1 / 0)) usageError(`--warm ${options.warm}: not a number from 0`);
 if (!/^(auto|[1-9]\d*)$/.test(options.rate)) usageError(`--rate ${options.rate}: not a whole number from 1`);
 const settingsOf = Object.fromEntries(asked.map((name) => [name, combine(name)]));
 for (const name of asked) {
@@ -391,7 +391,8 @@ function findPeers(): Contender[] {
   return list.filter(([, , program]) => program).map(([model, on, program, ...rest]) => ({
     model,
     on,
-    command: ({ connections }) => [program!, ...rest, ...model === "pool" ? [`${connections}`] : []],
+    command: ({ connections, idle, workMs }) =>
+      workMs > 0 ? "it has no --work" : [program!, ...rest, ...model === "pool" ? [`${connections + idle}`] : []],
   }));
 }
 
@@ -450,8 +451,8 @@ interface Outcome {
   runs: Run[];
   /** Those on a timetable, where the others are not. */
   paced: Run[];
-  /** Each of its slices with the adjacent one of the reference. */
-  pairs: [Run, Run][];
+  /** Of each start: each of its slices with the adjacent one of the reference. */
+  starts: [Run, Run][][];
   /** Of a reference: messages a second at which latency is measured. */
   pace?: number;
   failure?: string;
@@ -483,7 +484,9 @@ class Player {
     const before = usage([this.server.child.pid!]),
       { connections, idle, inflight } = setting,
       { size } = options;
-    const load = { connections, idle, size, inflight, hold, port, together: together && connections };
+    // Where opening a connection is what is measured, that may take long.
+    const patience = plan.fresh ? 60_000 : 5000;
+    const load = { connections, idle, size, inflight, hold, port, patience, together: together && connections };
     const named = Object.entries({ ...load, ...plan.load }).flatMap(([name, value]) => [`--${name}`, `${value}`]);
     this.#generator = new Program(
       driver?.program
@@ -564,7 +567,7 @@ function prepare(name: string): Outcome[][] {
   const outcomes = settingsOf[name].flatMap((setting) =>
     all.map((contender): Outcome => {
       const command = contender.command(setting), failure = typeof command === "string" ? command : undefined;
-      return { plan, contender, setting, runs: [], paced: [], pairs: [], failure };
+      return { plan, contender, setting, runs: [], paced: [], starts: [], failure };
     })
   );
   const groups = Map.groupBy(
@@ -630,7 +633,7 @@ async function playGroup(group: Outcome[]): Promise<void> {
   const players = group.filter(({ failure }) => !failure).map((outcome) => new Player(outcome));
   const { plan } = group[0];
   const rate = options.rate === "auto" ? plan.rate ?? 0 : Number(options.rate);
-  const length = plan.fresh ? 1 : milliseconds * (plan.rate ? 2 : 1);
+  const length = plan.fresh ? 1 : milliseconds * (plan.rate ? 2 : 1), pairs: [Run, Run][] = [];
   try {
     for (const player of players) await attempt(player, () => player.prepare());
     for (let round = 0; round < options.slices; round++) {
@@ -642,8 +645,9 @@ async function playGroup(group: Outcome[]): Promise<void> {
         player.outcome.runs.push(run);
         runs[group.indexOf(player.outcome)] = run;
       }
-      if (runs[0] && runs[1]) group[1].pairs.push([runs[1], runs[0]]);
+      if (runs[0] && runs[1]) pairs.push([runs[1], runs[0]]);
     }
+    if (pairs.length > 0) group[1].starts.push(pairs);
     if (!plan.latency) return;
     const [reference] = group, reached = reference.runs.slice(-options.slices).map((run) => run.messagesPerSecond);
     if (reached.length > 0) reference.pace ||= Math.ceil(Number((spread(reached).median / 2).toPrecision(2)));
@@ -679,23 +683,23 @@ function toRow({ contender: { model, on }, setting, failure, runs, paced }: Outc
 
 /** What an experiment has shown so far. */
 function conclude(name: string, groups: Outcome[][]): Experiment {
-  const { against, by = ["messagesPerSecond", "cpuUsPerMessage"] } = plans[name];
+  const { against, by = ["messagesPerSecond", "cpuUsPerMessage"], fresh } = plans[name], cores = availableParallelism();
   // A reference is in several pairs.
   const bySetting = Map.groupBy(new Set(groups.flat()), ({ setting }) => settingText(setting));
   const rows = [...bySetting.values()].flat().filter(({ runs, failure }) => runs.length > 0 || failure).map(toRow);
   const measured = rows.filter(({ figures, failure }) => figures && !failure);
   const compared = groups.flatMap(([reference, ...others]) =>
-    others.filter(({ pairs, failure }) => pairs.length > 0 && !failure && !reference.failure)
+    others.filter(({ starts, failure }) => starts.length > 0 && !failure && !reference.failure)
       .map((other) => [other, reference])
   );
   const comparisons = compared.map(([other, reference]) => {
-    const { contender: { model, on }, setting, pairs } = other, value = reference.setting[against as keyof Setting];
+    const { contender: { model, on }, setting, starts } = other, value = reference.setting[against as keyof Setting];
     const name = value === undefined ? title(reference.contender) : `${value} ${units[against as keyof Setting]}`;
-    const doubtful = [other, reference].some((one) => doubts([toRow(one)], availableParallelism()).length > 0);
-    return { model, on, setting, against: name, ...compare(pairs, by, compared.length * by.length, doubtful) };
+    const doubtful = [other, reference].some((one) => doubts([toRow(one)], cores, fresh).length > 0);
+    return { model, on, setting, against: name, ...compare(starts, by, compared.length * by.length, doubtful) };
   });
-  const ratios = compared.length * by.length, notes = doubts(measured, availableParallelism());
-  return { name, rows, comparisons, notes: ratios > 0 ? [chance(ratios), ...notes] : notes };
+  const ratios = compared.length * by.length, notes = doubts(measured, cores, fresh);
+  return { name, rows, comparisons, notes: ratios > 0 ? [chance(ratios, options.starts), ...notes] : notes };
 }
 
 // ---------------------------------------------------------------- telling
@@ -738,7 +742,7 @@ function describe(): Omit<Results, "experiments"> {
     messageBytes: options.size,
     method:
       `${options.starts} starts, ${options.slices} slices of ${milliseconds / 1000} s in each; in brackets the 95 % ` +
-      "interval of the median, of ratios for all of an experiment together",
+      "interval of the median, of ratios for all of an experiment together, and as wide as the starts are apart",
   };
 }
 
@@ -772,7 +776,8 @@ for (const [i, name] of asked.entries()) {
   await printAll(report(results[i], `${about}; ${spanOf(settingsOf[name])}`, columns));
 }
 if (options.json) {
-  const round = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;
+  const round = (_: string, value: unknown) =>
+    typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
   await printAll(JSON.stringify({ ...context, experiments: results } satisfies Results, round, 1) + "\n");
 }
 const measured = results.some(({ rows }) => rows.some(({ figures, failure }) => figures && !failure));

@@ -72,7 +72,8 @@ function constants(text: string, args: string[]): string {
     const value = values[names[i]];
     if (value === undefined) continue;
     const isText = before.startsWith('"');
-    if (!isText && !/^\d+$/.test(value)) usageError(`for ${name}: --${names[i]} ${value}: not a whole number`);
+    if (!isText && !/^(0|[1-9]\d*)$/.test(value)) usageError(`for ${name}: --${names[i]} ${value}: not a whole number`);
+    if (constant === "PORT" && Number(value) > 65_535) usageError(`for ${name}: --port ${value}: more than 65535`);
     const after = isText ? JSON.stringify(value) : value;
     text = text.replace(row, () => `const ${constant} = ${after};`);
     if (constant === "PORT") text = text.replace(/^( \* .* )9999\b/gm, (_, words) => words + value);

@@ -102,6 +102,8 @@ check("report.ts: the interval of a median, by the tables of the sign test", () 
   assertEquals(spread(values), { median: 15.5, low: 10, high: 21, count: 30 });
   assertEquals(spread(values, 0.05 / 50), { median: 15.5, low: 6, high: 25, count: 30 });
   assertEquals(spread([3, 1, 2]), { median: 2, low: 1, high: 3, count: 3 });
+  const { low, high } = spread(Array.from({ length: 2000 }, (_, i) => i + 1));
+  assertEquals([low, high], [956, 1045]);
 });
 
 /** A slice of which only this is known. */
@@ -116,7 +118,7 @@ function slice(messagesPerSecond: number, generatorCores: number, cores: number,
 check("report.ts: faster, slower, equal, inconclusive, or too few; more ratios need more of an effect", () => {
   const verdict = (rates: number[], ratios = 1, doubtful = false) => {
     const pairs = rates.map((rate): [Run, Run] => [slice(rate, 0, 0), slice(100, 0, 0)]);
-    return compare(pairs, ["messagesPerSecond"], ratios, doubtful).verdict;
+    return compare([pairs], ["messagesPerSecond"], ratios, doubtful).verdict;
   };
   const about = (middle: number, step: number) => Array.from({ length: 12 }, (_, i) => middle + (i - 5.5) * step);
   assertEquals(verdict(about(150, 1)), "faster");
@@ -127,6 +129,15 @@ check("report.ts: faster, slower, equal, inconclusive, or too few; more ratios n
   assertEquals(verdict(about(104, 1), 100), "inconclusive");
   assertEquals(verdict(about(150, 1), 200), "too few slices");
   assertEquals(verdict(about(150, 1).slice(7)), "too few slices");
+  const three = [150, 150, 99].map((middle) =>
+    about(middle, 1).map((rate): [Run, Run] => [slice(rate, 0, 0), slice(100, 0, 0)])
+  );
+  const { ratios, verdict: differ } = compare(three, ["messagesPerSecond"], 1, false);
+  assertEquals(
+    [differ, ratios.messagesPerSecond?.low],
+    ["inconclusive", 0.99],
+    "one of three starts says the opposite",
+  );
 });
 
 check("report.ts: what figures are to be doubted, and why; on two cores", () => {
@@ -227,6 +238,23 @@ for (const runtime of runtimes) {
     }
   });
 
+  check(`${name} load.ts: Ctrl-C ends it while it sends and receives`, async () => {
+    const server = new Script(runtime, "broken.ts", ["none"], { folder: peers });
+    try {
+      await server.line(/^listening on/);
+      const load = new Script(runtime, "tools/load.ts", ["--port", `${server.port}`, "--milliseconds", "60000"]);
+      let ended = false;
+      load.exited.then(() => ended = true);
+      if (linux) assert(await until(() => server.cpu > 0.3));
+      await load.stop("SIGINT", 10);
+      const before = ended;
+      await load.kill();
+      assert(before, "it goes on");
+    } finally {
+      await server.kill();
+    }
+  });
+
   check(`${name} load.ts: mistakes in the command line, a host that there isn't`, async () => {
     const nowhere = await run(runtime, "tools/load.ts", ["--host", "nowhere.invalid"]);
     assertEquals([nowhere.code, nowhere.output], [1, []]);
@@ -253,7 +281,7 @@ for (const runtime of runtimes) {
         ["tasks", name, 16],
         ["tasks", name, 16],
       ]);
-      assertMatch(notes[0], /^of 2 ratios chance alone/);
+      assertMatch(notes[0], /^of 2 ratios the chance of slices/);
       const [{ ratios: { messagesPerSecond: rate, cpuUsPerMessage: cpu }, verdict }] = comparisons;
       const shown = JSON.stringify(comparisons);
       assertEquals(comparisons.length, 1);
@@ -325,7 +353,7 @@ for (const runtime of runtimes) {
       "--connections",
       "20",
       "--work",
-      "3",
+      "10",
       "--models",
       "tasks,offload",
       "--rate",
@@ -335,13 +363,16 @@ for (const runtime of runtimes) {
     const { code, output } = await run(runtime, "bench.ts", [...args, ...briefly, "--slices", "3"]);
     assertEquals(code, 0);
     const { experiments: [{ rows }] }: Results = JSON.parse(output.join("\n"));
-    assertEquals(rows.map(({ setting }) => [setting.connections, setting.workMs]), [[20, 3], [20, 3]]);
+    assertEquals(rows.map(({ setting }) => [setting.connections, setting.workMs]), [[20, 10], [20, 10]]);
     for (const { figures } of rows) {
       if (!figures!.latencyUs) throw new Slow("it could not keep up");
       // So few messages have no 90 %.
       assert(figures!.latencyUs.p50 > 0 && figures!.latencyUs.p90 === null, output.join("\n"));
       assertEquals(figures!.latencyUs.rate, 100);
     }
+    // Every tenth message is heavy, also for the server that answers the others first.
+    const [tasks, offload] = rows.map(({ figures }) => figures!.server?.cpuUsPerMessage ?? 0);
+    if (linux) assert(offload > 0.75 * tasks, `${tasks} and ${offload} us of CPU for a message`);
   });
 
   checkOnce(
@@ -616,6 +647,7 @@ printf 'a warning\\n\\033[0m\\033[31merror\\033[0m: \\033[2Jof its own\\a\\n  at
         [["--connections", "0"], /"0".*from 1/],
         [["--inflight", "x"], /"x".*from 1/],
         [["--seconds", "x"], /seconds/],
+        [["--warm", "Infinity"], /warm/],
         [["--slices", "0"], /slices/],
         [["--warm", "-1"], /warm/],
         [["--starts", "-1"], /starts/],

@@ -41,7 +41,7 @@ const sections: Record<string, Section> = {
       "Clients connect one after the other, or all at once. The server has served as many before, so the threads of `pool` " +
       "and `blocking`, one for each client, exist already; `threads` starts one for each new client. Memory counts from " +
       "before the first client: what a runtime takes once, for its first messages, is in it, a tenth for each of the ten. " +
-      "That is nearly all that `tasks` shows here.",
+      "That is nearly all that `tasks` shows here. What processes share, such as the program, counts in each.",
     tables: ({ rows, comparisons }) => [threadCosts(rows), ...pairs(comparisons)],
   },
   idle: {
@@ -259,14 +259,14 @@ function threadCosts(all: Row[]): string {
   const rows = all.filter(({ setting }) => !setting.together), together = all.filter((row) => !rows.includes(row));
   const head = together.length > 0 ? ["first reply, all at once, µs"] : [];
   return table(
-    ["model", "on", "first reply, µs", ...head, "memory per connection, kB", "threads", "messages/s"],
+    ["model", "on", "first reply, µs", ...head, "memory per connection, kB", "threads"],
     byModel(rows).map((row) => {
       const twin = together.find(({ model, on }) => model === row.model && on === row.on);
       const atOnce = head.map(() => figure(twin?.figures?.firstReplyUs) || "–");
       const server = row.figures?.server, grown = server?.connectionMB;
       const memory = grown === null || grown === undefined ? "–" : grown < 0.01 ? "< 10" : figure(grown * 1000);
       const first = figure(row.figures?.firstReplyUs) || "–", threads = String(server?.threads ?? "–");
-      return [row.model, onText(row.on), first, ...atOnce, memory, threads, row.failure ? "–" : rateOf(row)];
+      return [row.model, onText(row.on), first, ...atOnce, memory, threads];
     }),
     2,
   );

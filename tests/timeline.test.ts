@@ -224,6 +224,9 @@ for (const runtime of runtimes) {
     const unknown = await run(runtime, "timeline.ts", ["nosuch"]);
     assertEquals(unknown.code, 2);
     assertMatch(unknown.errors, /^timeline\.ts: unknown model "nosuch"; known are [^\n]*\n$/);
+    const useless = await run(runtime, "timeline.ts", ["tasks", "--", "--host", "::1"]);
+    assertEquals(useless.code, 2);
+    assertMatch(useless.errors, /^timeline\.ts: -- --host: [^\n]*\n$/);
     const refused = await run(runtime, "timeline.ts", ["tasks", "--", "--nosuch"]);
     assertEquals(refused.code, 1);
     assert(refused.output.some((line) => /^ {2}Unknown option '--nosuch'/.test(line)));

@@ -194,6 +194,9 @@ export async function live(folder: string, models: string[], chosen: string[], p
     if (what.startsWith("send") && present(name).some(({ missing }) => missing > MOST_MISSING)) {
       refuse("client {} has not got back enough of what it sent", name);
     }
+    if (what.startsWith("send") && present(name).some(({ notes }) => notes.includes("half-closed"))) {
+      refuse("client {} has shut down its sending side", name);
+    }
     present(name).forEach(act);
   }
 

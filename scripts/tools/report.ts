@@ -48,10 +48,10 @@ export function spread(values: number[], risk = 0.05): Spread {
   const sorted = values.toSorted((a, b) => a - b), count = sorted.length, middle = count / 2;
   const median = (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2;
   // How likely it is that fewer than `below` are below the median.
-  let below = 0, exactly = 0.5 ** count;
-  for (let tail = exactly; 2 * tail <= risk && below < middle; tail += exactly) {
+  let below = 0, logarithm = -count * Math.LN2;
+  for (let tail = Math.exp(logarithm); 2 * tail <= risk && below < middle; tail += Math.exp(logarithm)) {
     below++;
-    exactly *= (count - below + 1) / below;
+    logarithm += Math.log((count - below + 1) / below);
   }
   const outer = Math.max(0, below - 1);
   return { median, low: sorted[outer], high: sorted[count - 1 - outer], count };
@@ -68,18 +68,24 @@ const measures: Record<Measured, { of: (run: Run) => number | null | undefined; 
 /** Nobody should care for less. */
 const EQUAL = 0.05;
 
-/** What the ratios of pairs of slices show. Of as many ratios as there are in an experiment, 5 % may err by chance. */
-export function compare(pairs: [Run, Run][], by: Measured[], ratiosInAll: number, doubtful: boolean) {
+/**
+ * What the ratios of pairs of slices show, in each of some starts. Of as many ratios as there are in an experiment, 5 %
+ * may err by chance. The slices of a start have in common what that start made of the servers (how they were compiled,
+ * how their connections were spread), so an interval is no narrower than the medians of the starts are apart.
+ */
+export function compare(starts: [Run, Run][][], by: Measured[], ratiosInAll: number, doubtful: boolean) {
   const ratios: Comparison["ratios"] = {}, words: string[] = [];
   let few = false;
   for (const name of by) {
     const { of, words: [more, less, equal] } = measures[name];
     // A slice without a message tells nothing.
-    const all = pairs.map(([one, other]) => (of(one) ?? NaN) / (of(other) ?? NaN)).filter((one) =>
-      one > 0 && one < 1 / 0
-    );
-    if (2 * all.length <= pairs.length) continue;
-    const risk = 0.05 / ratiosInAll, { low, high } = ratios[name] = spread(all, risk);
+    const ratiosOf = (pairs: [Run, Run][]) =>
+      pairs.map(([one, other]) => (of(one) ?? NaN) / (of(other) ?? NaN)).filter((one) => one > 0 && one < 1 / 0);
+    const all = ratiosOf(starts.flat()), risk = 0.05 / ratiosInAll, slices = spread(all, risk);
+    if (2 * all.length <= starts.flat().length) continue;
+    const medians = starts.map(ratiosOf).filter(({ length }) => length > 0).map((own) => spread(own).median);
+    const low = Math.min(slices.low, ...medians), high = Math.max(slices.high, ...medians);
+    ratios[name] = { ...slices, low, high };
     few ||= 2 * 0.5 ** all.length > risk;
     const word = low > 1 - EQUAL && high < 1 + EQUAL ? equal : low > 1 ? more : high < 1 ? less : "";
     if (word) words.push(word + (doubtful && name === "messagesPerSecond" ? " (?)" : ""));
@@ -89,9 +95,9 @@ export function compare(pairs: [Run, Run][], by: Measured[], ratiosInAll: number
 }
 
 /** How many verdicts chance gives. */
-export function chance(ratios: number): string {
-  return `of ${ratios} ratios chance alone gives a verdict to 0.05; with an interval of 95 % for each it would be ` +
-    `${factor(0.05 * ratios)}`;
+export function chance(ratios: number, starts: number): string {
+  return `of ${ratios} ratios the chance of slices alone gives a verdict to 0.05 (with an interval of 95 % for each it ` +
+    `would be ${factor(0.05 * ratios)}); of what differs from start to start, ${starts} of them show a part`;
 }
 
 /** What figures are to be doubted for; `cores` are those that the server used, `all` those that there are. */
@@ -108,9 +114,12 @@ const questions: Record<string, (run: Run, setting: Setting, cores: number, all:
     cores < 0.9 && (server?.threadsWaiting ?? 0) > 0.1 && (otherCores ?? 0) > 0.2,
 };
 
-/** Why figures are to be doubted, each with the servers that this is true of. `all` is the number of cores. */
-export function doubts(rows: Row[], all: number): string[] {
-  return Object.entries(questions).flatMap(([doubt, holds]) => {
+/**
+ * Why figures are to be doubted, each with the servers that this is true of. `all` is the number of cores. While
+ * connections are opened, which is `brief`, only the first question has an answer.
+ */
+export function doubts(rows: Row[], all: number, brief = false): string[] {
+  return Object.entries(questions).slice(0, brief ? 1 : undefined).flatMap(([doubt, holds]) => {
     const found = rows.filter(({ figures, setting }) =>
       figures && holds(figures, setting, figures.server?.cores ?? 0, all)
     );
@@ -145,8 +154,11 @@ const rowColumns: Columns<Row> = {
     (row) => show(row.figures!.server?.cpuUsPerMessage),
     "microseconds of the server's CPU per message",
   ],
-  "kB/conn": [(row) => show(row.figures!.server?.connectionMB, kB), "memory that the server took for a connection"],
-  MB: [(row) => show(row.figures!.server?.peakMB), "the most memory that the server had"],
+  "kB/conn": [
+    (row) => show(row.figures!.server?.connectionMB, kB),
+    "memory that the server took for a connection; what processes share counts in each",
+  ],
+  MB: [(row) => show(row.figures!.server?.peakMB), "the most memory that the server had, counted in the same way"],
   threads: [(row) => show(row.figures!.server?.threads, whole)],
   cores: [(row) => show(row.figures!.server?.cores), "that the server used: seconds of CPU per second"],
   "gen.": [(row) => show(row.figures!.generatorCores), "cores that the load generator used"],
@@ -183,7 +195,7 @@ export const WIDTH = 80;
 
 /** Breaks a text into lines, all but the first of which are indented. */
 function wrap(text: string, indent: number): string {
-  return text.match(new RegExp(`\\S.{0,${WIDTH - 1 - indent}}(?=\\s|$)`, "g"))!.join(`\n${" ".repeat(indent)}`);
+  return text.match(new RegExp(`\\S.{0,${WIDTH - 1 - indent}}(?=\\s|$)|\\S+`, "g"))!.join(`\n${" ".repeat(indent)}`);
 }
 
 /**

@@ -411,8 +411,8 @@ class Sampler {
       task.cpu = cpu;
       // It has ended, and its parent has not asked yet.
       if (/[ZX]/.test(state)) return;
-      // Between the two files it may have woken: then the second says `running`.
-      const number = running ? "" : read(`${path}/syscall`).split(" ")[0];
+      // Between the two files it may have woken: then the second says `running`. It may not be readable.
+      const number = running ? "" : (attempt(() => read(`${path}/syscall`)) ?? "").split(" ")[0];
       const call = callNames.get(number) ?? (/^\d/.test(number) ? "another call" : "");
       if (last?.running === running && (last.call === call || call === "")) last.to = now;
       else task.runs.push({ from: last ? this.#last : now, to: now, running, call });

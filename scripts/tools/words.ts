@@ -52,6 +52,7 @@ const chinese = {
   "{} clients are the most": "最多 {} 个客户端",
   "unknown action {}": "没有 {} 这个动作",
   "client {} is not connected": "客户端 {} 没有连接",
+  "client {} has shut down its sending side": "客户端 {} 已经关闭了发送方向",
   "client {} has not got back enough of what it sent": "客户端 {} 发出去的，还有太多没有收回来",
 };
 
