@@ -66,7 +66,8 @@ export interface Run extends Slice {
 
 /**
  * The median of some figures and an interval that holds the true median, by order statistics: of a ratio with a certainty
- * of 95 % for all ratios of the experiment together, and no narrower than the medians of the starts are apart. `count` is how many figures there were.
+ * of 95 % for all ratios of the experiment together, and no narrower than the medians of the starts are apart. `count` is
+ * how many figures there were.
  */
 export interface Spread {
   median: number;
