@@ -86,6 +86,7 @@ export const twins: Twin[] = [
     from: "      if (length < data.length) return void this.put(data.subarray(length));\n",
     to: "",
     ...{ model: "tasks.ts", runtime: "deno", caught: slowReader, says: /of 33554432 bytes came/ },
+    also: [silent],
   },
   {
     name: "binds every address",
