@@ -530,13 +530,6 @@ export const twins: Twin[] = [
     ...{ model: "threads.ts", runtime: "deno", caught: thirty, says: /have waited/ },
   },
   {
-    name: "asks all the time whether there are descriptors again",
-    file: "shim/children.ts",
-    from: " && performance.now() >= this.#resting",
-    to: "",
-    ...{ model: "processes.ts", runtime: "node", caught: rests, says: /it spins/ },
-  },
-  {
     name: "starts threads while it stops",
     file: "threads.ts",
     from: "  onStop(() => line.splice(0));\n",
