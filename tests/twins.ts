@@ -73,7 +73,6 @@ const wait = "what a wait has found, with its figures",
   orphans = "the children end with their parent, also when that is killed, and one has a busy client",
   hangUp = "SIGHUP replaces all, one by one, after their clients, and refuses nobody",
   taken = "a taken port or an unknown host is one line and exit code 1",
-  rests = "without the descriptors for one more process it says so once, rests, and serves again later",
   noThread = "who stands in line when the server stops gets no thread, though one ends",
   thirty = "30 clients, 8 threads at most, all served; under a limit of 160 descriptors",
   beyond = "what a client has sent beyond its last message is not the next one's";
