@@ -135,6 +135,8 @@ const plans: Record<string, Plan> = {
     ],
     against: "first",
     by: ["firstReplyUs"],
+    // Ten processes that start at once may take long until the first reply.
+    load: { patience: 60_000 },
     fresh: true,
     columns: ["first", "kB/conn", "MB", "threads"],
   },
@@ -484,9 +486,7 @@ class Player {
     const before = usage([this.server.child.pid!]),
       { connections, idle, inflight } = setting,
       { size } = options;
-    // Where opening a connection is what is measured, that may take long.
-    const patience = plan.fresh ? 60_000 : 5000;
-    const load = { connections, idle, size, inflight, hold, port, patience, together: together && connections };
+    const load = { connections, idle, size, inflight, hold, port, together: together && connections };
     const named = Object.entries({ ...load, ...plan.load }).flatMap(([name, value]) => [`--${name}`, `${value}`]);
     this.#generator = new Program(
       driver?.program

@@ -12,8 +12,8 @@
  * whoever connects meanwhile waits in its backlog: so a server is restarted with new code, and refuses no one. (SIGHUP
  * was made to say that a terminal is gone: when that is the one with the log, the server ends.)
  *
- * With `--pass` the parent accepts, and passes each client's descriptor to the child that has been free for longest: so the
- * parent chooses, and spreads clients evenly, which the kernel may not. A descriptor is passed over a socket between
+ * With `--pass` the parent accepts, and passes each client's descriptor to the child that has been free for longest: so
+ * the parent chooses, and spreads clients evenly, which the kernel may not. A descriptor is passed over a socket between
  * the two (SCM_RIGHTS in unix(7)), by which a child also says that it is free.
  *
  * The limit: as many clients as there are processes, and a silent one holds a whole process. blocking.ts with

@@ -51,7 +51,7 @@ for (const model of options.operands) {
   if (!names.includes(model)) usageError(`unknown model "${model}"; known are ${names.join(", ")}`);
 }
 const useless = own.find((option) => /^--(host|quiet)(=|$)/.test(option));
-if (useless) usageError(`-- ${useless}: a picture is made from the log of a server on 127.0.0.1`);
+if (useless && !options.live) usageError(`-- ${useless}: a picture is made from the log of a server on 127.0.0.1`);
 if (!["deno", "bun", "node"].includes(options.runtime)) {
   usageError(`unknown runtime "${options.runtime}"; known are deno, bun, node`);
 }

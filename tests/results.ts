@@ -373,8 +373,8 @@ ${decisions()}
 
 A figure is the median of ratios, with an interval in brackets; below each title stands how it was made. Where that does
 not say that it is as wide as the starts are apart, it tells of slices alone, and starts may differ by more. **?** means
-that the interval includes 1: nothing has been shown. Two cores had to do for server and load generator together, so a model
-with several threads would gain more on a larger machine.
+that the interval includes 1: nothing has been shown. Two cores had to do for server and load generator together, so a
+model with several threads would gain more on a larger machine.
 
 | machine        | ${common(({ machine }) => machine)} |
 | -------------- | --- |

@@ -81,8 +81,9 @@ export function compare(starts: [Run, Run][][], by: Measured[], ratiosInAll: num
     // A slice without a message tells nothing.
     const ratiosOf = (pairs: [Run, Run][]) =>
       pairs.map(([one, other]) => (of(one) ?? NaN) / (of(other) ?? NaN)).filter((one) => one > 0 && one < 1 / 0);
-    const all = ratiosOf(starts.flat()), risk = 0.05 / ratiosInAll, slices = spread(all, risk);
+    const all = ratiosOf(starts.flat());
     if (2 * all.length <= starts.flat().length) continue;
+    const risk = 0.05 / ratiosInAll, slices = spread(all, risk);
     const medians = starts.map(ratiosOf).filter(({ length }) => length > 0).map((own) => spread(own).median);
     const low = Math.min(slices.low, ...medians), high = Math.max(slices.high, ...medians);
     ratios[name] = { ...slices, low, high };
