@@ -117,7 +117,7 @@ testModel("threads.ts", (runtime: Runtime) => {
         await server.count(/ close #/, 30);
         // Who will have a thread that is being started counts, too.
         const waits = server.lines(/ wait #/).length;
-        assert(waits >= 15, `${waits} have waited`);
+        assert(waits >= 17, `${waits} have waited`);
         let live = 0, most = 0;
         for (const line of server.output) {
           if (/ start #/.test(line)) most = Math.max(most, ++live);
