@@ -2,105 +2,75 @@
 /** blocking.ts: one client after another. */
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
-import { check, Client, type Runtime, serve, sleep, Slow } from "./harness.ts";
+import { Client, sleep, Slow } from "./harness.ts";
 import { testModel } from "./contract.ts";
 import { interrupt } from "./waits.ts";
 
-testModel("blocking.ts", (runtime: Runtime) => {
-  const title = `${runtime.name} blocking.ts`;
+testModel("blocking.ts", (test) => {
+  test("the steps in order, and when it sleeps in which call", async (server) => {
+    await server.line(/ sleep accept for [\d.]+ ms so far$/);
+    const client = await Client.connect(server.port);
+    await server.line(/ sleep #1 recv for [\d.]+ ms so far$/);
+    // Longer than the call's own time limit: that is one sleep all the same.
+    await sleep(1300);
+    assert(await client.echo("hello"));
+    await server.count(/ sleep #1 recv for [\d.]+ ms so far$/, 2);
+    client.finish();
+    await server.line(/ close #1/);
+    client.close();
+    await server.count(/ sleep accept for [\d.]+ ms so far$/, 2);
+    assertEquals(await server.stop(), 0);
+    const told = server.output.filter((line) => !/ (wake|backlog) /.test(line)).map((line) =>
+      /^listening/.exec(line)?.[0] ??
+        /^ *[\d.]+ \S+ ((?:create|bind|listen|close) step \d|sleep(?: #1)? \w+|\w+(?: #1)?)/.exec(line)![1]
+    );
+    assertEquals(told, [
+      "create step 1",
+      "bind step 2",
+      "listening",
+      "sleep accept",
+      "accept #1",
+      "sleep #1 recv",
+      "recv #1",
+      "send #1",
+      "sleep #1 recv",
+      "close #1",
+      "sleep accept",
+      "stop",
+      "close step 8",
+    ]);
+    assertMatch(server.output.at(-1)!, / close step 8: the listening socket$/);
+  });
 
-  check(
-    `${title}: the steps in order, and when it sleeps in which call`,
-    () =>
-      serve(runtime, "blocking.ts", [], async (server) => {
-        await server.line(/ sleep accept for [\d.]+ ms so far$/);
-        const client = await Client.connect(server.port);
-        await server.line(/ sleep #1 recv for [\d.]+ ms so far$/);
-        // Longer than the call's own time limit: that is one sleep all the same.
-        await sleep(1300);
-        assert(await client.echo("hello"));
-        await server.count(/ sleep #1 recv for [\d.]+ ms so far$/, 2);
-        client.finish();
-        await server.line(/ close #1/);
-        client.close();
-        await server.count(/ sleep accept for [\d.]+ ms so far$/, 2);
-        assertEquals(await server.stop(), 0);
-        const told = server.output.filter((line) => !/ (wake|backlog) /.test(line)).map((line) =>
-          /^listening/.exec(line)?.[0] ??
-            /^ *[\d.]+ \S+ ((?:create|bind|listen|close) step \d|sleep(?: #1)? \w+|\w+(?: #1)?)/.exec(line)![1]
-        );
-        assertEquals(told, [
-          "create step 1",
-          "bind step 2",
-          "listening",
-          "sleep accept",
-          "accept #1",
-          "sleep #1 recv",
-          "recv #1",
-          "send #1",
-          "sleep #1 recv",
-          "close #1",
-          "sleep accept",
-          "stop",
-          "close step 8",
-        ]);
-        assertMatch(server.output.at(-1)!, / close step 8: the listening socket$/);
-      }),
-  );
+  test("the second client waits in the backlog until the first has left", async (server) => {
+    const first = await Client.connect(server.port);
+    assert(await first.echo("hello"));
+    const second = await Client.connect(server.port);
+    second.send("hello");
+    await sleep(700);
+    assertEquals([second.received, server.lines(/ accept #/).length], [0, 1], "the second waits");
+    first.close();
+    await second.receive(5);
+    second.close();
+    await server.allClosed();
+  });
 
-  check(
-    `${title}: the second client waits in the backlog until the first has left`,
-    () =>
-      serve(runtime, "blocking.ts", [], async (server) => {
-        const first = await Client.connect(server.port);
-        assert(await first.echo("hello"));
-        const second = await Client.connect(server.port);
-        second.send("hello");
-        await sleep(700);
-        assertEquals([second.received, server.lines(/ accept #/).length], [0, 1], "the second waits");
-        first.close();
-        await second.receive(5);
-        second.close();
-        await server.allClosed();
-      }),
-  );
+  test("a call that a signal interrupts is not half a second of silence", async (server) => {
+    const client = await Client.connect(server.port);
+    assert(await client.echo("hello"));
+    await interrupt(server.pid, 25);
+    assert(await client.echo("again"));
+    client.close();
+  }, ["--idle", "10"]);
 
-  check(`${title}: at high rates the sleeps are summed up`, () =>
-    serve(runtime, "blocking.ts", [], async (server) => {
-      const client = await Client.connect(server.port);
-      let messages = 0;
-      for (const end = Date.now() + 2000; Date.now() < end; messages++) assert(await client.echo("hello"));
-      if (messages < 120) throw new Slow(`only ${messages} messages`);
-      await server.count(/ send #1/, messages);
-      const lines = server.lines(/ sleep /).length;
-      assert(lines < 50, `${lines} lines for ${messages} messages`);
-      client.close();
-    }));
-
-  check(
-    `${title}: a call that a signal interrupts is not half a second of silence`,
-    () =>
-      serve(runtime, "blocking.ts", ["--idle", "10"], async (server) => {
-        const client = await Client.connect(server.port);
-        assert(await client.echo("hello"));
-        await interrupt(server.pid, 25);
-        assert(await client.echo("again"));
-        client.close();
-      }),
-  );
-
-  check(
-    `${title}: what still comes after the last message is dropped, also when a signal interrupts that`,
-    () =>
-      serve(runtime, "blocking.ts", ["--messages", "1"], async (server) => {
-        const client = await Client.connect(server.port), start = performance.now();
-        assert(await client.echo("hello"));
-        assertEquals(await client.end(), "end");
-        await interrupt(server.pid, 3);
-        assertEquals(server.lines(/ close #1/), [], "the connection is open");
-        if (performance.now() - start > 900) throw new Slow("the test took too long");
-        client.close();
-        await server.line(/ close #1 after 1 messages$/);
-      }),
-  );
+  test("what still comes after the last message is dropped, also when a signal interrupts that", async (server) => {
+    const client = await Client.connect(server.port), start = performance.now();
+    assert(await client.echo("hello"));
+    assertEquals(await client.end(), "end");
+    await interrupt(server.pid, 3);
+    assertEquals(server.lines(/ close #1/), [], "the connection is open");
+    if (performance.now() - start > 900) throw new Slow("the test took too long");
+    client.close();
+    await server.line(/ close #1 after 1 messages$/);
+  }, ["--messages", "1"]);
 });

@@ -28,7 +28,7 @@ export function childOf(pid: number): number {
 }
 
 /** Whether a process has not ended. A zombie that nobody has collected yet has. */
-export function isRunning(pid: number): boolean {
+export function isRunning(pid: number | string): boolean {
   const status = statusOf(pid);
   return status !== null && status.state !== "Z";
 }

@@ -35,7 +35,7 @@ import { type Model, models } from "./models.ts";
  * Tests a model on every runtime: what it is there to show (not with its copies), and the contract. `name` is the
  * script's, followed by what it has to be started with: `epoll.ts --edge`.
  */
-export function testModel(name: string, lessons: (runtime: Runtime) => void): void {
+export function testModel(name: string, lessons: (test: Test, runtime: Runtime) => void): void {
   const model = models.find(({ script, args }) => titleOf(script, args) === name);
   if (!model) throw new Error(`models.ts has no "${name}"`);
   if (model.linux && !linux) return;
@@ -44,7 +44,8 @@ export function testModel(name: string, lessons: (runtime: Runtime) => void): vo
       if (name === model.script) needsFFI(runtime, model.script);
       continue;
     }
-    if (whole) lessons(runtime);
+    // A lesson is tested with no other options than those in its name.
+    if (whole) lessons(serving.bind(null, runtime, { ...model, args: name.split(" ").slice(1) }), runtime);
     for (const register of Object.values(contract)) register(runtime, model);
   }
 }
@@ -76,7 +77,14 @@ export function titleOf(script: string, args: string[]): string {
   return [script, ...args].join(" ").replace(" --messages 0", "");
 }
 
-/** Registers a test that gets a running server; `extra` are options beside the model's own. */
+/** Registers a test that gets a running server; `extra` are options beside those that it is started with anyway. */
+export type Test = (
+  what: string,
+  use: (server: Script) => Promise<void>,
+  extra?: string[],
+  descriptors?: number,
+) => void;
+
 function serving(
   runtime: Runtime,
   { script, args }: Model,

@@ -7,6 +7,7 @@ import * as net from "node:net";
 import { draw } from "../scripts/tools/lanes.ts";
 import { drawSvg } from "../scripts/tools/picture.ts";
 import { assert, assertEquals, assertMatch } from "./assert.ts";
+import { isRunning } from "./children.ts";
 import { check, hasFFI, linux, run, type Runtime, runtimes, Script, until } from "./harness.ts";
 
 check("lanes: the last seconds of a recording, and messages that come in parts or together", () => {
@@ -174,7 +175,7 @@ for (const runtime of runtimes) {
     const servers = descendants(page.script.pid);
     if (linux) assertEquals(servers.length, 2);
     opened.destroy();
-    assert(await until(() => servers.every(hasEnded), 15), "they have ended");
+    assert(await until(() => !servers.some(isRunning), 15), "they have ended");
     assertMatch(await page.tell("connect 1"), /no server runs/);
   });
 
@@ -262,7 +263,7 @@ for (const runtime of runtimes) {
       assert(await until(() => descendants(page.script.pid).length === most));
       const servers = descendants(page.script.pid);
       assertEquals(await page.script.stop("SIGTERM", 10), 0);
-      assertEquals(servers.filter((pid) => !hasEnded(pid)), []);
+      assertEquals(servers.filter(isRunning), []);
     });
 
     checkPage("a server does not outlive it, even if it was killed and nothing is logged", [], async (page) => {
@@ -271,7 +272,7 @@ for (const runtime of runtimes) {
       const servers = descendants(page.script.pid);
       assertEquals(servers.length, 1);
       await page.script.kill();
-      assert(await until(() => servers.every(hasEnded)), "it has ended");
+      assert(await until(() => !servers.some(isRunning)), "it has ended");
     });
   }
 
@@ -403,12 +404,4 @@ function descendants(pid: number | string): string[] {
   const own = readdirSync(`/proc/${pid}/task`)
     .flatMap((thread) => readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8").match(/\d+/g) ?? []);
   return own.flatMap((child) => [child, ...descendants(child)]);
-}
-
-function hasEnded(pid: string): boolean {
-  try {
-    return / [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\)/s, ""));
-  } catch {
-    return true;
-  }
 }

@@ -2,13 +2,13 @@
 /** multiplex.ts: one loop that waits for many sources. */
 
 import { assertEquals } from "./assert.ts";
-import { check, Client, pattern, type Runtime, serve, sleep } from "./harness.ts";
+import { check, Client, pattern, serve, sleep } from "./harness.ts";
 import { testModel } from "./contract.ts";
 import { checkSums, checkWait } from "./waits.ts";
 
-testModel("multiplex.ts", (runtime: Runtime) => {
-  checkWait(runtime, "multiplex.ts", [], /main wait 1 ready, 4 watched: #2/);
-  checkSums(runtime, "multiplex.ts", [], "wait");
+testModel("multiplex.ts", (test, runtime) => {
+  checkWait(test, /main wait 1 ready, 4 watched: #2/);
+  checkSums(test, "wait");
 
   check(`${runtime.name} multiplex.ts: loses nothing if the last message allowed is one that has to wait`, async () => {
     const sent = pattern(12 * 1024 * 1024);

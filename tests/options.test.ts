@@ -15,7 +15,7 @@ const mistakes = [
 ];
 
 for (const runtime of runtimes) {
-  for (const script of ["tasks.ts", ...hasFFI(runtime) ? ["epoll.ts"] : []]) {
+  for (const script of ["tasks.ts", "single.ts", ...hasFFI(runtime) ? ["epoll.ts"] : []]) {
     check(`${runtime.name} ${script}: each mistake in the command line is told in one line`, async () => {
       // First all of them, so that none is left running.
       const atOnce = { seconds: PATIENCE };

@@ -46,58 +46,51 @@ async function visit(server: Script, count: number): Promise<void> {
   }
 }
 
-testModel("processes.ts", (runtime: Runtime) => {
+testModel("processes.ts", (test, runtime) => {
   const title = `${runtime.name} processes.ts`;
 
-  check(
-    `${title}: the third client waits in the backlog; any program serves; no zombie`,
-    () =>
-      serve(runtime, "processes.ts", ["--max-processes", "2", "--exec", "cat"], async (server) => {
-        const two = [await Client.connect(server.port), await Client.connect(server.port)];
-        for (const client of two) assert(await client.echo("hello", 30));
-        assertEquals(children(server).length, 2);
-        const third = await Client.connect(server.port);
-        third.send("hello");
-        await server.line(/ backlog 1 waiting to be accepted: 2 processes are the most/);
-        assertEquals(third.received, 0);
-        two[0].finish();
-        await third.receive(5, 30);
-        assertMatch(await server.line(/ close #1 /), / close #1 its process ended with exit code 0$/);
-        third.finish();
-        two[1].finish();
-        await server.allClosed();
-        assert(await until(() => children(server).length === 0), `left: ${children(server)}`);
-      }),
+  test("the third client waits in the backlog; any program serves; no zombie", async (server) => {
+    const two = [await Client.connect(server.port), await Client.connect(server.port)];
+    for (const client of two) assert(await client.echo("hello", 30));
+    assertEquals(children(server).length, 2);
+    const third = await Client.connect(server.port);
+    third.send("hello");
+    await server.line(/ backlog 1 waiting to be accepted: 2 processes are the most/);
+    assertEquals(third.received, 0);
+    two[0].finish();
+    await third.receive(5, 30);
+    assertMatch(await server.line(/ close #1 /), / close #1 its process ended with exit code 0$/);
+    third.finish();
+    two[1].finish();
+    await server.allClosed();
+    assert(await until(() => children(server).length === 0), `left: ${children(server)}`);
+  }, ["--max-processes", "2", "--exec", "cat"]);
+
+  test(
+    "without the descriptors for one more process it says so once, rests, and serves again later",
+    async (server) => {
+      const crowd = Array.from({ length: 40 }, () => new Client(server.port));
+      await server.line(/ error accept: .*EMFILE/);
+      assert(await server.rests(), "it spins");
+      assertEquals(server.lines(/ error /).length, 1);
+      const few = server.lines(/ start #/).length;
+      assert(few > 0 && few < crowd.length, `${few} are served`);
+      for (const client of crowd) client.close();
+      await visit(server, 1);
+    },
+    ["--max-processes", "100", "--exec", "cat"],
+    48,
   );
 
-  check(
-    `${title}: without the descriptors for one more process it says so once, rests, and serves again later`,
-    () =>
-      serve(runtime, "processes.ts", ["--max-processes", "100", "--exec", "cat"], async (server) => {
-        const crowd = Array.from({ length: 40 }, () => new Client(server.port));
-        await server.line(/ error accept: .*EMFILE/);
-        assert(await server.rests(), "it spins");
-        assertEquals(server.lines(/ error /).length, 1);
-        const few = server.lines(/ start #/).length;
-        assert(few > 0 && few < crowd.length, `${few} are served`);
-        for (const client of crowd) client.close();
-        await visit(server, 1);
-      }, { descriptors: 48 }),
-  );
-
-  check(
-    `${title}: what a process costs is told, and all end with the server`,
-    () =>
-      serve(runtime, "processes.ts", [], async (server) => {
-        const clients = [];
-        for (let i = 0; i < 3; i++) clients.push(await Client.connect(server.port));
-        for (const client of clients) assert(await client.echo("hello", 30));
-        await server.line(/ cost #1 [\d.]+ ms from accept to first reply; memory: [\d.]+ of [\d.]+ MB its own/);
-        assertEquals(await server.stop("SIGINT"), 0);
-        for (const reason of server.reasons().values()) assertEquals(reason, "the server stops");
-        for (const client of clients) assert(await client.end() !== null);
-      }),
-  );
+  test("what a process costs is told, and all end with the server", async (server) => {
+    const clients = [];
+    for (let i = 0; i < 3; i++) clients.push(await Client.connect(server.port));
+    for (const client of clients) assert(await client.echo("hello", 30));
+    await server.line(/ cost #1 [\d.]+ ms from accept to first reply; memory: [\d.]+ of [\d.]+ MB its own/);
+    assertEquals(await server.stop("SIGINT"), 0);
+    for (const reason of server.reasons().values()) assertEquals(reason, "the server stops");
+    for (const client of clients) assert(await client.end() !== null);
+  });
 
   check(`${title}: a second Ctrl-C leaves no child behind, whatever the program makes of the first`, () => {
     const program = stubborn();
@@ -165,22 +158,16 @@ testModel("processes.ts", (runtime: Runtime) => {
     );
   });
 
-  check(
-    `${title}: the time that a client took to send something is none of the cost`,
-    () =>
-      serve(runtime, "processes.ts", [], async (server) => {
-        const client = await Client.connect(server.port);
-        await sleep(2500);
-        assert(await client.echo("hello", 30));
-        const times = [await server.line(/ accept #1 /), await server.line(/ cost #1 /)].map((line) =>
-          parseFloat(line)
-        );
-        const cost = Number(/ cost #1 ([\d.]+) ms/.exec(await server.line(/ cost #1 /))![1]);
-        // The child may have taken most of the time to start.
-        if (times[1] - times[0] - cost < 1000) throw new Slow(`${cost} of ${times[1] - times[0]} ms are the cost`);
-        client.close();
-      }),
-  );
+  test("the time that a client took to send something is none of the cost", async (server) => {
+    const client = await Client.connect(server.port);
+    await sleep(2500);
+    assert(await client.echo("hello", 30));
+    const times = [await server.line(/ accept #1 /), await server.line(/ cost #1 /)].map((line) => parseFloat(line));
+    const cost = Number(/ cost #1 ([\d.]+) ms/.exec(await server.line(/ cost #1 /))![1]);
+    // The child may have taken most of the time to start.
+    if (times[1] - times[0] - cost < 1000) throw new Slow(`${cost} of ${times[1] - times[0]} ms are the cost`);
+    client.close();
+  });
 
   check(`${title}: the times of a child are right when the system's time is set`, async () => {
     const folder = temporaryFolder(), from = "  const started = monotonic()";
@@ -197,16 +184,12 @@ testModel("processes.ts", (runtime: Runtime) => {
     }, { folder });
   });
 
-  check(
-    `${title}: a read that a signal interrupts is not a second of silence`,
-    () =>
-      serve(runtime, "processes.ts", ["--idle", "10"], async (server) => {
-        const client = await Client.connect(server.port);
-        assert(await client.echo("hello", 30));
-        const [, pid] = / process (\d+)/.exec(await server.line(/ start #1 /))!;
-        await interrupt(Number(pid), 25);
-        assert(await client.echo("again"));
-        client.close();
-      }),
-  );
+  test("a read that a signal interrupts is not a second of silence", async (server) => {
+    const client = await Client.connect(server.port);
+    assert(await client.echo("hello", 30));
+    const [, pid] = / process (\d+)/.exec(await server.line(/ start #1 /))!;
+    await interrupt(Number(pid), 25);
+    assert(await client.echo("again"));
+    client.close();
+  }, ["--idle", "10"]);
 });

@@ -8,13 +8,13 @@
  *   deno run -A tests/reads.ts > .github/models/reads.svg      (a part of: deno task pictures)
  */
 
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import * as path from "node:path";
 import * as util from "node:util";
-import { cFunction, load } from "../scripts/shim/ffi.ts";
+import { monotonic as now } from "../scripts/shim/child.ts";
+import { load } from "../scripts/shim/ffi.ts";
 import * as sys from "../scripts/shim/sys.ts";
-import { type Runtime, runtimes, serve, sleep } from "./harness.ts";
+import { type Runtime, runtimes, serve, sleep, temporaryFolder } from "./harness.ts";
 import { copy } from "./twins.ts";
 
 /** The kinds of I/O, each with a script that shows it. */
@@ -50,21 +50,11 @@ const WAIT = 100, AFTER = 1;
 
 // ---------------------------------------------------------------- the run
 
-const CLOCK_MONOTONIC = 1;
-const cClock = cFunction("clock_gettime", "int", "pointer");
-let timespec: sys.Memory | undefined;
-
-function now(): number {
-  timespec ??= sys.memory(16);
-  cClock(CLOCK_MONOTONIC, timespec);
-  return timespec.ints[0] * 1e3 + timespec.ints[2] / 1e6;
-}
-
 const untimed = 'for (const own of declared) Object.assign(own, { call: find(own.name, own.kinds, "int"), errno });';
 const timed = (file: string) => `
   const at = toPointer(Number(mmap(NULL.pointer, 4096, 3, 34, -1, 0)));
   const time = new Int32Array(toArrayBuffer(at, 16)), clock = find("clock_gettime", ["int", "pointer"], "int");
-  const now = () => (clock(${CLOCK_MONOTONIC}, at), time[0] * 1e3 + time[2] / 1e6), calls: unknown[] = [];
+  const now = () => (clock(${sys.CLOCK_MONOTONIC}, at), time[0] * 1e3 + time[2] / 1e6), calls: unknown[] = [];
   for (const own of declared) {
     const { name } = own, timed = find(name, own.kinds, "int");
     const call = (...values: unknown[]) => {
@@ -82,38 +72,34 @@ const timed = (file: string) => `
 /** Runs a script, and returns the calls by which it received a message. Needs Linux, and FFI in both runtimes. */
 export async function record(runtime: Runtime, script: string): Promise<Read> {
   load();
-  const folder = mkdtempSync(path.join(tmpdir(), "echo-reads-")), file = path.join(folder, "calls");
+  const folder = temporaryFolder(), file = path.join(folder, "calls");
   const messages: { begin: number; sent: number }[] = [];
-  try {
-    copy({ file: "shim/ffi.ts", from: untimed, to: timed(file) }, folder);
-    await serve(runtime, `${script}.ts`, [], async (server) => {
-      const [address] = await sys.resolveAddresses({ host: "127.0.0.1", port: server.port });
-      const client = sys.must(sys.socket(sys.AF_INET, sys.SOCK_STREAM, 0)), buffer = sys.memory(SIZE);
-      sys.must(sys.connect(client, address));
-      for (let i = 0; i < MESSAGES; i++) {
-        const begin = now();
-        await sleep(WAIT);
-        messages.push({ begin, sent: now() });
-        sys.must(sys.send(client, buffer, SIZE, 0));
-        for (let rest = SIZE; rest > 0;) rest -= sys.must(sys.recv(client, buffer, rest, 0));
-      }
-      sys.close(client);
-      await server.stop();
-    }, { folder });
-    const all: Call[] = JSON.parse(readFileSync(file, "utf8"));
-    // The only system calls that the C library has no function for are those of io_uring.
-    const calls = all.map((call) => ({ ...call, name: call.name === "syscall" ? "io_uring_enter" : call.name }));
-    // Before the first one it has to accept.
-    const reads = messages.slice(1).map(({ begin, sent }) => {
-      const { end } = calls.find(({ name, end, returned }) =>
-        end > sent && (name === "recv" ? returned > 0 : name === "io_uring_enter")
-      )!;
-      return { begin, sent, end, calls: calls.filter((call) => call.end > begin + AFTER && call.begin < end) };
-    });
-    return reads.reduce((one, other) => one.end - one.sent <= other.end - other.sent ? one : other);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  copy({ file: "shim/ffi.ts", from: untimed, to: timed(file) }, folder);
+  await serve(runtime, `${script}.ts`, [], async (server) => {
+    const [address] = await sys.resolveAddresses({ host: "127.0.0.1", port: server.port });
+    const client = sys.must(sys.socket(sys.AF_INET, sys.SOCK_STREAM, 0)), buffer = sys.memory(SIZE);
+    sys.must(sys.connect(client, address));
+    for (let i = 0; i < MESSAGES; i++) {
+      const begin = now();
+      await sleep(WAIT);
+      messages.push({ begin, sent: now() });
+      sys.must(sys.send(client, buffer, SIZE, 0));
+      for (let rest = SIZE; rest > 0;) rest -= sys.must(sys.recv(client, buffer, rest, 0));
+    }
+    sys.close(client);
+    await server.stop();
+  }, { folder });
+  const all: Call[] = JSON.parse(readFileSync(file, "utf8"));
+  // The only system calls that the C library has no function for are those of io_uring.
+  const calls = all.map((call) => ({ ...call, name: call.name === "syscall" ? "io_uring_enter" : call.name }));
+  // Before the first one it has to accept.
+  const reads = messages.slice(1).map(({ begin, sent }) => {
+    const { end } = calls.find(({ name, end, returned }) =>
+      end > sent && (name === "recv" ? returned > 0 : name === "io_uring_enter")
+    )!;
+    return { begin, sent, end, calls: calls.filter((call) => call.end > begin + AFTER && call.begin < end) };
+  });
+  return reads.reduce((one, other) => one.end - one.sent <= other.end - other.sent ? one : other);
 }
 
 // ---------------------------------------------------------------- the picture

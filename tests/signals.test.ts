@@ -3,24 +3,18 @@
 
 import process from "node:process";
 import { assert, assertEquals } from "./assert.ts";
-import { check, Client, type Runtime, serve, sleep } from "./harness.ts";
+import { check, Client, serve, sleep } from "./harness.ts";
 import { testModel } from "./contract.ts";
 import { checkReuse } from "./descriptors.ts";
 import { checkSums, checkWait } from "./waits.ts";
 
-testModel("signals.ts", (runtime: Runtime) => {
+testModel("signals.ts", (test, runtime) => {
   // Under Bun a signal that comes while the runtime has its turn is lost, and with it the line.
   if (runtime.name !== "bun") {
-    checkWait(
-      runtime,
-      "signals.ts",
-      [],
-      /main sigtimedwait 1 signal, descriptor \d+ \(#2\), POLL_IN/,
-      /main drain #2 EAGAIN/,
-    );
+    checkWait(test, /main sigtimedwait 1 signal, descriptor \d+ \(#2\), POLL_IN/, /main drain #2 EAGAIN/);
   }
-  checkSums(runtime, "signals.ts", [], "sigtimedwait");
-  checkReuse(runtime, "signals.ts", []);
+  checkSums(test, "sigtimedwait");
+  checkReuse(test);
 
   check(`${runtime.name} signals.ts: when the queue of signals overflows, every socket is asked`, () => {
     const command = ["bash", "-c", 'ulimit -i 20; exec "$@"', "bash", ...runtime.command];
