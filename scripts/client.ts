@@ -14,7 +14,8 @@
  *   deno run -A scripts/client.ts --clients 8 hi   eight at once
  */
 
-import { fail, formatAddress, log, parseOptions, printAll, process, stopping, usageError } from "./shim/program.ts";
+import { fail, flushLog, formatAddress, log, parseOptions, printAll, process } from "./shim/program.ts";
+import { stopping, until, usageError } from "./shim/program.ts";
 import { connect, type Connection } from "./shim/shim.ts";
 
 const options = parseOptions(
@@ -38,6 +39,7 @@ while (connections.length < options.clients) {
   log("connect", numberOf(connection), connection.peer, "from", connection.local);
 }
 await Promise.all(connections.map(talk));
+await until(flushLog, Infinity);
 process.exit(0);
 
 /** A single client needs no number. */
@@ -64,6 +66,8 @@ async function talk(connection: Connection): Promise<void> {
       log("send", id, message.length, message);
       await sending;
       if (missing > 0) await reply;
+      // Faster than its output is read it need not be.
+      await until(flushLog, Infinity);
     }
     if (!over) log("close", id, "end of input");
     over = true;

@@ -19,6 +19,9 @@ export function numberSteps(): void {
   stepsAreNumbered = true;
 }
 
+/** Characters of a line: it goes into a pipe whole or not at all. See PIPE_BUF in pipe(7). */
+const LONGEST = 4000;
+
 /** Logs a step that other servers take without a word. */
 export function logStep(event: string, detail: string): void {
   if (stepsAreNumbered) log(event, 0, detail);
@@ -35,7 +38,8 @@ export function log(event: string, id: number, ...details: unknown[]): void {
     return detail instanceof Error ? explain(detail) : detail;
   });
   if (stepsAreNumbered && event in steps) shown.unshift(`step ${event === "close" && id === 0 ? 8 : steps[event]}:`);
-  print([now().toFixed(1).padStart(8), self.name, event, ...id ? [`#${id}`] : [], ...shown].join(" ") + "\n");
+  const line = [now().toFixed(1).padStart(8), self.name, event, ...id ? [`#${id}`] : [], ...shown].join(" ");
+  print((line.length > LONGEST ? `${line.slice(0, LONGEST)} ...` : line) + "\n");
 }
 
 /** Prints the line that says the server is ready. */
@@ -90,8 +94,10 @@ export function heartbeat(event: string, seconds: number, lines: () => string[])
 
 /** How many lines are kept for a reader who is slow. */
 const KEPT = 1000;
-const kept: string[] = [];
-let lost = 0, retry = false, unwritable = false, onFailure = (_: unknown) => {};
+/** After so many milliseconds they are tried again; a thread that has nothing else to do waits for as many tries. */
+const AGAIN = 50, TRIES = 20;
+const kept: Uint8Array[] = [];
+let lost = 0, tries = 0, retry = false, unwritable = false, onFailure = (_: unknown) => {};
 
 /** The log as a stream of the runtime, if it is a socket: collected as garbage, it would be closed. */
 const streams: unknown[] = [];
@@ -138,7 +144,7 @@ function openOutput(descriptor: number): number {
 /** Writes at once, also from a thread that is about to block: console.log would hold it back. */
 export function print(line: string): void {
   if (unwritable) return;
-  if (kept.length < KEPT) kept.push(line);
+  if (kept.length < KEPT) kept.push(new TextEncoder().encode(line));
   else lost++;
   flush();
 }
@@ -151,8 +157,13 @@ export function flushLog(): boolean {
 
 function flush(): void {
   try {
-    // A line goes into a pipe or a socket whole or not at all: see PIPE_BUF in pipe(7).
-    for (; kept.length > 0; kept.shift()) fs.writeSync(self.output, kept[0]);
+    while (kept.length > 0) {
+      // A terminal may take a part of a line. Deno doesn't say how much, and writes all of it again.
+      const rest = kept[0].subarray(fs.writeSync(self.output, kept[0]));
+      if (rest.length > 0) kept[0] = rest;
+      else kept.shift();
+    }
+    tries = 0;
     if (lost === 0) return;
     const count = lost;
     lost = 0;
@@ -165,9 +176,10 @@ function flush(): void {
     }
     if (retry) return;
     retry = true;
-    setTimeout(() => {
+    const timer = setTimeout(() => {
       retry = false;
       flush();
-    }, 50);
+    }, AGAIN);
+    if (++tries > TRIES) timer.unref();
   }
 }
