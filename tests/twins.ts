@@ -225,7 +225,7 @@ export const twins: Twin[] = [
     // One thread fewer than one is none.
     also: [
       "three at once; two wait for a reset, and how long is told",
-      "the heartbeat says what each thread does, and says it once",
+      "the heartbeat says what each thread does",
       "the same three threads for 100 clients",
       "--work on two threads at the same time, in one loop one after another",
       ...[neverReads, SIGINT, SIGTERM, beside, beyond, computes],
@@ -392,8 +392,8 @@ export const twins: Twin[] = [
   {
     name: "closes no silent connection",
     file: "shim/connections.ts",
-    from: "++connection.silence > idle",
-    to: "++connection.silence > 20 * idle",
+    from: "passed) < idle - 0.1)",
+    to: "passed) < 20 * idle)",
     ...{ model: "uring.ts", runtime: "deno", caught: reasons, says: /silent for 1 s|end/ },
     also: [silent],
   },
@@ -407,8 +407,8 @@ export const twins: Twin[] = [
   {
     name: "counts the time that it was stopped as the client's silence",
     file: "shim/connections.ts",
-    from: "if (lastCount - before > 1500) return;\n",
-    to: "if (before > 0) for (const one of open) one.silence += Math.floor((lastCount - before) / 1400);\n",
+    from: "if (passed > 2) return;\n",
+    to: "if (passed > 1.6) for (const one of open) one.silence += passed;\n",
     ...{ model: "tasks.ts", runtime: "deno", caught: reasons, says: /0 of 12 bytes came|it was not the client/ },
   },
   {
@@ -424,13 +424,6 @@ export const twins: Twin[] = [
     from: '    this.silence = 0;\n    if (this.logs) log("send"',
     to: '    if (this.logs) log("send"',
     ...{ model: "epoll.ts", runtime: "bun", caught: patience, says: /ended: end/ },
-  },
-  {
-    name: "counts the time that a thread's client takes for a reply as its silence",
-    file: "shim/socket.ts",
-    from: "    if (this.silence > 0) this.silence = 0;\n    this.sending = false;",
-    to: "    this.sending = false;",
-    ...{ model: "pool.ts", runtime: "node", caught: patience, says: /ended: end/ },
   },
   {
     name: "counts the time in line as the client's silence",

@@ -66,14 +66,20 @@ export interface Closable extends Account {
 /** The connections of this thread. */
 export const open = new Set<Closable>();
 
-/** Is called once a second. Only seconds count in which this process ran: not one in which it was stopped, or busy. */
+/**
+ * Is called every second, or a little later where a loop waits in a system call. After two seconds this process has not
+ * run, as it was stopped or busy: that time doesn't count.
+ */
 function closeSilent(idle: number): void {
-  const before = lastCount;
-  lastCount = performance.now();
-  if (lastCount - before > 1500) return;
+  const passed = (performance.now() - lastCount) / 1000;
+  lastCount += 1000 * passed;
+  if (passed > 2) return;
   for (const connection of open) {
-    if (connection.excused?.()) connection.silence = 0;
-    else if (++connection.silence > idle) connection.abort(`silent for ${idle} s`);
+    // When the last event was before the first call is not known: that time doesn't count. A timer may be a bit early.
+    if (connection.silence === 0) connection.silence = Number.MIN_VALUE;
+    else if ((connection.silence += passed) < idle - 0.1) continue;
+    else if (connection.excused?.()) connection.silence = 0;
+    else connection.abort(`silent for ${idle} s`);
   }
 }
 
