@@ -115,7 +115,7 @@ async function acceptAndPass(children: Preforked, listener: number): Promise<voi
       if (sys.recv(child.socket, byte, 1, 0) > 0) children.release(child);
       else await child.ended;
     }
-    const fd = connecting && children.isFree ? sys.accept4(listener, peer, sys.SOCK_CLOEXEC) : -sys.EAGAIN;
+    const fd = connecting && children.isFree && !stopping ? sys.accept4(listener, peer, sys.SOCK_CLOEXEC) : -sys.EAGAIN;
     if (fd >= 0) children.pass(fd, peer);
     else if (fd !== -sys.EAGAIN) await children.rest(fd);
     await sys.runtimeTurn();

@@ -18,8 +18,8 @@
  * process.
  *
  * These are the kernel's own calls, made through the runtime's FFI; the runtime starts the processes. Linux only. If
- * the server is killed (SIGKILL), its children end within a second; other programs end when their clients leave or are
- * silent for `--idle` seconds, because reading fails then.
+ * the server is killed (SIGKILL), each child ends when its client has left, or has sent nothing for a second; other
+ * programs end when their clients leave or are silent for `--idle` seconds, because reading fails then.
  *
  *   deno run -A scripts/processes.ts   or: bun scripts/processes.ts   or: node scripts/processes.ts
  *   nc 127.0.0.1 9999                  in several terminals, and in one more: ps fx
@@ -90,7 +90,8 @@ async function main(): Promise<void> {
     }
     // The runtime calls waitpid(2), which ends the zombie.
     for (const child of ended) await child.ended;
-    const client = connecting && children.accept(peer, () => sys.accept4(listener, peer, sys.SOCK_CLOEXEC));
+    const client = connecting && !stopping &&
+      children.accept(peer, () => sys.accept4(listener, peer, sys.SOCK_CLOEXEC));
     if (client) start(children, client);
     await sys.runtimeTurn();
   }

@@ -461,6 +461,7 @@ function logAndEnd(runtime: Runtime, model: Model): void {
     assertMatch(await server.line(/ close #1 /, 20), / close #1 silent for 1 s$/);
     stuck.read();
     await stuck.end();
+    assertMatch(server.lines(/ #1 /).at(-1)!, / close #1 /, "nothing more is told of it");
     const came = await stuck.receive(stuck.received);
     for (let at = 0; at < came.length; at += flooding.length) {
       const piece = came.subarray(at, at + flooding.length);

@@ -183,8 +183,8 @@ export class BlockingThread {
       sys.shutdown(fd, sys.SHUT_WR);
       for (const end = performance.now() + LINGER; performance.now() < end;) {
         const size = sys.recv(fd, buffer, buffer.bytes.length, 0);
-        if (isNothing(size)) await sys.runtimeTurn();
-        else if (size <= 0) break;
+        if (size <= 0 && !isNothing(size)) break;
+        if (size <= 0 || sys.turnIsDue()) await sys.runtimeTurn();
       }
     }
     this.#client = new Account(0);

@@ -88,10 +88,11 @@ export class RingClients {
   /** A send has completed: all, or a part, or with an error. After the last message the server takes its leave. */
   sent(client: RingClient, sent: number): void {
     if (sent < 0) return client.leave(sys.systemError(sent));
+    if (client.leaving) return;
     client.sent(sent);
     client.start += sent;
     client.size -= sent;
-    if (client.size > 0 || client.leaving || !client.isComplete) return;
+    if (client.size > 0 || !client.isComplete) return;
     client.leave();
     sys.shutdown(client.fd, sys.SHUT_WR);
     // Closed with unread bytes, a socket resets the connection: what still comes is received and dropped for a while.

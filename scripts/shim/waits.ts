@@ -35,17 +35,17 @@ function figureText(figures: Record<string, number>): string {
 }
 
 /** Since when a client, or what else stands in a line, has been there. */
-const since = new Map<unknown, number>();
+const since = new WeakMap<object, number>();
 
 /** Logs that a client has to wait as the last of `length` in line, unless there is no reason `why`. */
-export function logInLine(event: string, id: number, why: string, length: number, what: unknown, more = ""): void {
+export function logInLine(event: string, id: number, why: string, length: number, what: object, more = ""): void {
   if (!why) return;
   if (!since.has(what)) since.set(what, performance.now());
   log(event, id, `${why}, ${length} in line${more}`);
 }
 
 /** For the line that says the wait is over: how long it was, and how many wait still. Nothing if there was none. */
-export function waited(what: unknown, left: number): string[] {
+export function waited(what: object, left: number): string[] {
   const start = since.get(what);
   since.delete(what);
   return start === undefined ? [] : [`after ${(performance.now() - start).toFixed(1)} ms in line, ${left} wait now`];
