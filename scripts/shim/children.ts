@@ -42,7 +42,12 @@ export abstract class ChildProcesses<Kind extends Child> {
     this.command = this.isProgram ? program : [runtimePath, ...run, path, ...process.argv.slice(2)];
     // The folder that the server was started in may be removed while it runs.
     this.#settings = this.isProgram ? {} : { cwd: dirname(path) };
-    killWithParent(this);
+    // However this process ends, unless it is killed, the children end with it.
+    process.on("exit", () => this.kill("SIGKILL"));
+    // A program that ignores it has this one ignore it, too: then the system doesn't keep how a child has ended.
+    if (isIgnored(sys.SIGCHLD)) {
+      sys.must(sys.sigaction(sys.SIGCHLD, sys.memory(SIGACTION_SIZE), sys.memory(SIGACTION_SIZE)));
+    }
   }
 
   get list(): Kind[] {
@@ -198,15 +203,6 @@ export class Children extends ChildProcesses<ClientChild> {
       if (code === 0 || code >= 32 && code < 128) return sys.endReason(-code);
     }
     return super.reasonOf(code, signal);
-  }
-}
-
-/** However this process ends, unless it is killed, the children end with it. */
-function killWithParent(children: { kill(signal: NodeJS.Signals): void }): void {
-  process.on("exit", () => children.kill("SIGKILL"));
-  // A program that ignores it has this one ignore it, too: then the system doesn't keep how a child has ended.
-  if (isIgnored(sys.SIGCHLD)) {
-    sys.must(sys.sigaction(sys.SIGCHLD, sys.memory(SIGACTION_SIZE), sys.memory(SIGACTION_SIZE)));
   }
 }
 

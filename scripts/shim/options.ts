@@ -58,11 +58,7 @@ export function parseOptions<T extends Options>(
   openLog();
   if (isMainThread) {
     const all: Options = { ...options, help: [false, "print this"] };
-    try {
-      self.given = readOptions(all, process.argv.slice(2), operands !== "");
-    } catch (error) {
-      return usageError((error as Error).message);
-    }
+    self.given = readOptions(all, operands !== "");
     if (self.given.help) {
       print(helpText(about, example, all, operands));
       process.exit(0);
@@ -76,13 +72,13 @@ export function parseOptions<T extends Options>(
   return self.given as Values<T> & { operands: string[] };
 }
 
-/** The values that arguments give to options. Throws what is wrong with them. See node:util's `parseArgs`. */
-export function readOptions(options: Options, args: string[], operands: boolean): Record<string, unknown> {
+/** The values that the command line gives to options; the end of the process if it has a mistake. See `parseArgs`. */
+function readOptions(options: Options, operands: boolean): Record<string, unknown> {
   const rows = Object.entries(options);
   let parsed;
   try {
     parsed = util.parseArgs({
-      args,
+      args: process.argv.slice(2),
       options: Object.fromEntries(rows.map(([name, [initial]]) => [
         name,
         initial === false ? { type: "boolean" } : { type: "string", default: String(initial) },
@@ -91,14 +87,14 @@ export function readOptions(options: Options, args: string[], operands: boolean)
     });
   } catch (error) {
     // Node explains at length what else one may have meant; the first sentence says what is wrong.
-    throw new Error((error as Error).message.split(/\. |\n/)[0]);
+    return usageError((error as Error).message.split(/\. |\n/)[0]);
   }
   const values: Record<string, unknown> = { ...parsed.values, operands: parsed.positionals };
   for (const [name, [initial, , least = 0, most = MOST, zero = 0]] of rows) {
     if (typeof initial !== "number") continue;
     const text = String(values[name]), value = Number(text);
     if (!/^\d+$/.test(text) || value < least || value > most) {
-      throw new Error(`--${name} ${text}: not a whole number from ${least} to ${most}`);
+      usageError(`--${name} ${text}: not a whole number from ${least} to ${most}`);
     }
     values[name] = value || zero;
   }
@@ -106,7 +102,7 @@ export function readOptions(options: Options, args: string[], operands: boolean)
     values.host = values.host.replace(/^\[(.*)\]$/, "$1");
     // The runtimes differ in what they make of these, and what is misread must not become "every interface".
     if (/^$|[%*]/.test(values.host as string)) {
-      throw new Error(`--host "${values.host}": not a name or an address without zone`);
+      usageError(`--host "${values.host}": not a name or an address without zone`);
     }
   }
   return values;

@@ -149,13 +149,6 @@ export function socketPair(type: number): [number, number] {
   return [fds.ints[0], fds.ints[1]];
 }
 
-/** A `sigset_t`: 128 bytes, a bit for each signal, that of signal 1 first. See sigsetops(3). */
-export function sigset(...signals: number[]): Memory {
-  const set = memory(128);
-  for (const signal of signals) set.ints[signal - 1 >> 5] |= 1 << (signal - 1 & 31);
-  return set;
-}
-
 /** Memory for a `siginfo_t`, 128 bytes: what is known of a signal. See sigaction(2). */
 export const siginfo = (): Memory => memory(128);
 
@@ -178,8 +171,9 @@ export function timespec(milliseconds: number): Memory {
  * through while it has its turn, and they would end the process. See pthread_sigmask(3), sigaction(2).
  */
 export function blockSignals(...signals: number[]): Memory {
-  // `struct sigaction`, 152 bytes: the handler comes first.
-  const SIG_IGN = 1, set = sigset(...signals), ignore = memory(152);
+  // A `sigset_t`, 128 bytes: a bit for each signal, that of signal 1 first. `struct sigaction`, 152: first the handler.
+  const SIG_IGN = 1, set = memory(128), ignore = memory(152);
+  for (const signal of signals) set.ints[signal - 1 >> 5] |= 1 << (signal - 1 & 31);
   ignore.ints[0] = SIG_IGN;
   must(-sys.pthread_sigmask(sys.SIG_BLOCK, set, NULL));
   for (const signal of signals) must(sys.sigaction(signal, ignore, NULL));

@@ -3,27 +3,30 @@
 
 import type { Line, Recording, Task, Visit } from "./session.ts";
 
+/** In a terminal a character and its colour, in SVG the fill on a light and on a dark page. */
+type Look = [character: string, colour: number, light: string, dark: string];
+
 /**
- * What a lane can show, by who can be in that state. Those that `count` are never left out of a picture, however short
- * they are.
+ * What a lane can show, by who can be in that state, and how that looks. Those that `count` are never left out of a
+ * picture, however short they are.
  */
 export const kinds = {
-  connect: { who: "clients", about: "connecting" },
-  backlog: { who: "clients", about: "connected, not accepted yet" },
-  line: { who: "clients", about: "accepted, waits for a thread" },
-  wait: { who: "clients", about: "sent a message, which waits its turn" },
-  served: { who: "clients", about: "is being served", counts: true },
-  deaf: { who: "clients", about: "does not read" },
-  half: { who: "clients", about: "half-closed: sends no more, still reads" },
-  quiet: { who: "clients", about: "connected, says nothing" },
-  compute: { who: "threads", about: "works for client #N", counts: true },
-  busy: { who: "threads", about: "runs, for no client" },
-  held: { who: "threads", about: "asleep, for one client" },
-  sleep: { who: "threads", about: "asleep, until something comes" },
+  connect: { who: "clients", about: "connecting", look: ["╌", 35, "#d4b6f0", "#6b4a8f"] },
+  backlog: { who: "clients", about: "connected, not accepted yet", look: ["▓", 35, "#e3a9e0", "#85417f"] },
+  line: { who: "clients", about: "accepted, waits for a thread", look: ["▒", 31, "#ffb1a1", "#9a3b2c"] },
+  wait: { who: "clients", about: "sent a message, which waits its turn", look: ["░", 33, "#ffe07a", "#7d6110"] },
+  served: { who: "clients", about: "is being served", counts: true, look: ["█", 32, "#86d497", "#2b7a3f"] },
+  deaf: { who: "clients", about: "does not read", look: ["≠", 31, "#cfa791", "#7a4f38"] },
+  half: { who: "clients", about: "half-closed: sends no more, still reads", look: ["╴", 36, "#b3bfd4", "#4a5a75"] },
+  quiet: { who: "clients", about: "connected, says nothing", look: ["─", 90, "#e4e8ed", "#30363d"] },
+  compute: { who: "threads", about: "works for client #N", counts: true, look: ["█", 34, "#79aef5", "#2d62b3"] },
+  busy: { who: "threads", about: "runs, for no client", look: ["╳", 31, "#ff9a70", "#ab4a1e"] },
+  held: { who: "threads", about: "asleep, for one client", look: ["┄", 36, "#d3e6f8", "#263b50"] },
+  sleep: { who: "threads", about: "asleep, until something comes", look: ["·", 90, "#e4e8ed", "#30363d"] },
   // Their texts alone are shown.
-  more: { who: "threads", about: "" },
-  lost: { who: "clients", about: "" },
-} satisfies Record<string, { who: "clients" | "threads"; about: string; counts?: true }>;
+  more: { who: "threads", about: "", look: [" ", 90, "none", "none"] },
+  lost: { who: "clients", about: "", look: [" ", 31, "none", "none"] },
+} satisfies Record<string, { who: "clients" | "threads"; about: string; look: Look; counts?: true }>;
 
 export type Kind = keyof typeof kinds;
 

@@ -3,24 +3,6 @@
 
 import { type Calls, duration, type Kind, kinds, type Lane, type Picture, type Span } from "./lanes.ts";
 
-/** How each kind looks: in a terminal a character and its colour, in SVG the fill on a light and on a dark page. */
-const looks: Record<Kind, [character: string, colour: number, light: string, dark: string]> = {
-  connect: ["╌", 35, "#d4b6f0", "#6b4a8f"],
-  backlog: ["▓", 35, "#e3a9e0", "#85417f"],
-  line: ["▒", 31, "#ffb1a1", "#9a3b2c"],
-  wait: ["░", 33, "#ffe07a", "#7d6110"],
-  served: ["█", 32, "#86d497", "#2b7a3f"],
-  deaf: ["≠", 31, "#cfa791", "#7a4f38"],
-  half: ["╴", 36, "#b3bfd4", "#4a5a75"],
-  quiet: ["─", 90, "#e4e8ed", "#30363d"],
-  compute: ["█", 34, "#79aef5", "#2d62b3"],
-  busy: ["╳", 31, "#ff9a70", "#ab4a1e"],
-  held: ["┄", 36, "#d3e6f8", "#263b50"],
-  sleep: ["·", 90, "#e4e8ed", "#30363d"],
-  more: [" ", 90, "none", "none"],
-  lost: [" ", 31, "none", "none"],
-};
-
 /** Equal neighbouring cells. */
 interface Strip {
   start: number;
@@ -168,7 +150,7 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
     // Two texts don't touch: `worded` is the column up to which there is one.
     let worded = -1;
     for (const strip of strips) {
-      const [character, colour] = looks[strip.kind], stop = strip.start + strip.length;
+      const [character, colour] = kinds[strip.kind].look, stop = strip.start + strip.length;
       line.fill([character, colour], strip.start, stop);
       for (const text of [texts.get(strip) ?? "", ...strip.texts.slice(1)]) {
         let column = strip.start + Number(text.length > 2 || worded === strip.start);
@@ -220,7 +202,7 @@ export function drawText(pictures: Picture[], width: number, coloured: boolean):
   }
   // A sign stays with its words.
   for (const [who, seen] of legend(pictures, end)) {
-    const words = seen.map((kind) => `${looks[kind][0]} ${kinds[kind].about} `);
+    const words = seen.map((kind) => `${kinds[kind].look[0]} ${kinds[kind].about} `);
     if (who === "clients" && sent(pictures)) {
       words.push(`${SENDS} sends `, `${REPLIED} has the whole reply `, `${BOTH} both `);
     }
@@ -245,7 +227,7 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
   const cells = width - LEFT - RIGHT,
     x = (at: number) => Math.round(LEFT + at / end * cells),
     parts: string[] = [],
-    drawn = Object.keys(looks).slice(0, -1) as Kind[];
+    drawn = Object.keys(kinds).slice(0, -1) as Kind[];
   let y = 0;
   const text = (x: number, text: string, attributes = "") =>
     parts.push(`<text x="${x}" y="${y + 12}"${attributes}>${escape(text)}</text>`);
@@ -368,7 +350,7 @@ export function drawSvg(pictures: Picture[], end = longest(pictures), width = WI
     }
     y += ROW;
   }
-  const fills = drawn.map((kind) => [`.${kind}`, looks[kind][2], looks[kind][3]]);
+  const fills = drawn.map((kind) => [`.${kind}`, ...kinds[kind].look.slice(2)]);
   const style = (dark: 0 | 1) =>
     [["text,.s", "#1f2328", "#e6edf3"], [".d", "#59636e", "#9198a1"], ...fills]
       .map(([selector, ...colours]) => `${selector}{fill:${colours[dark]}}`).join("");
