@@ -34,7 +34,7 @@ const options = parseOptions(
   },
 );
 
-/** The main thread: starts the loops. It has no socket. */
+/** The main thread: starts the loops. It accepts nothing. */
 async function main(): Promise<void> {
   if (process.platform !== "linux") fail("SO_REUSEPORT", `it spreads connections on Linux, not on ${process.platform}`);
   // Another server could share the port with this one. A socket without the option, kept until the loops are about to

@@ -23,7 +23,7 @@ const HOST = "127.0.0.1";
 const PORT = 9999;
 const WORKERS = availableParallelism();
 
-/** The main thread: starts the loops. It has no socket. */
+/** The main thread: starts the loops. It accepts nothing. */
 async function main(): Promise<void> {
   // Another server could share the port with this one. A socket without the
   // option, kept until the loops are about to listen, makes sure that none
