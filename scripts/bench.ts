@@ -9,9 +9,10 @@
  *   drifts, hits both. Not more than two: after ten seconds without a turn, fifty threads need seconds to be as fast again.
  * - A runtime compiles what runs often. So each has some seconds of load before the first slice: threads compile apart.
  * - It may compile the same program in another way the next time. So all of them are started several times.
- * - What counts is the median of all ratios, and an interval around it that holds the true one: with a certainty of 95 %
- *   for all of an experiment together, as out of a hundred comparisons some come out by chance. A verdict needs an interval
- *   that leaves out 1; within 5 % of it, the two are equal.
+ * - What counts is the median of all ratios, and an interval around it: of slices, with a certainty of 95 % for all of
+ *   an experiment together, as out of a hundred comparisons some come out by chance; and no narrower than the starts are
+ *   apart, of which a few show only a part. A verdict needs an interval that leaves out 1; within 5 % of it, the two are
+ *   equal.
  * - Beside each server is a process of load.ts, which checks every byte and reports its own CPU time: if the generator is
  *   the busier one, it is the generator that was measured. A server that sends back a wrong byte is left out.
  *
@@ -29,6 +30,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { children, lastWords, requirePermissions, signalChild, startChild } from "./tools/children.ts";
 import { explain, fail, parseOptions, printAll, process, runtime, usageError } from "./shim/program.ts";
+import { models as servers } from "./tools/models.ts";
 import { findRuntime, type Found } from "./tools/runtimes.ts";
 import {
   axisNames,
@@ -59,28 +61,19 @@ interface Model {
   /** The most clients that it is asked to serve. */
   most?: number;
   /** It can burn CPU: it has `--work`. */
-  works?: true;
+  work?: boolean;
 }
 
+const { single: _, ...several } = servers;
 const models: Record<string, Model> = {
+  ...several,
   blocking: { arguments: (clients) => clients > 1 ? ["--threads", clients] : [], most: 100 },
   processes: { arguments: (clients) => ["--max-processes", clients], most: 100 },
-  prefork: { arguments: (clients) => ["--processes", clients], most: 100, works: true },
-  threads: { arguments: (clients) => ["--max-threads", clients], most: 100, works: true },
-  pool: { arguments: (clients) => ["--workers", clients], most: 100, works: true },
-  tasks: { works: true },
-  multiplex: { works: true },
-  coroutines: { works: true },
-  offload: { works: true },
-  reuseport: { works: true },
-  reactors: { works: true },
-  nonblocking: {},
+  prefork: { arguments: (clients) => ["--processes", clients], most: 100, work: true },
+  threads: { arguments: (clients) => ["--max-threads", clients], most: 100, work: true },
+  pool: { arguments: (clients) => ["--workers", clients], most: 100, work: true },
   // One bit for each descriptor below 1024, and the process has some of its own.
   select: { most: 950 },
-  poll: {},
-  epoll: {},
-  signals: {},
-  uring: {},
   // Echoes by hand, which know no options: on the runtime's own API, in its style; with a promise for each message, as
   // Deno's API is; and a loop over epoll_wait.
   bare: { script: (on) => `../tests/peers/bare_${on}` },
@@ -217,7 +210,7 @@ const options = parseOptions(
   {
     models: [
       "auto",
-      "those to measure, with commas, the reference first, which may come twice; auto = the experiment's own",
+      "those to measure, with commas; in models, threads, work, mixed the first is the reference, and may come twice",
     ],
     runtimes: ["own", "those to run them on: deno,bun,node; own is the one that runs this"],
     connections: ["auto", "connections that send; several numbers make several measurements"],
@@ -225,11 +218,11 @@ const options = parseOptions(
     work: ["auto", "milliseconds of CPU per message"],
     size: [64, "bytes in a message", 1, 1 << 20],
     inflight: ["auto", "messages on their way per connection; 1 is ping-pong"],
-    rate: ["auto", "messages a second when latency is measured; auto = half of what the reference reached"],
-    seconds: ["0.25", "duration of a slice"],
-    warm: ["2", "seconds of load before the first slice"],
-    slices: [4, "slices that each server gets in a start", 1],
-    starts: [3, "how often each server is started", 1],
+    rate: ["auto", "messages a second when latency is measured; auto = half of the reference's, mixed 300"],
+    seconds: ["0.25", "duration of a slice; mixed twice that, threads as long as it takes to connect"],
+    warm: ["2", "seconds of load before the first slice, but in threads"],
+    slices: [4, "slices that each of a pair gets in a start", 1],
+    starts: [3, "how often each pair is started", 1],
     json: [false, "print the results as JSON"],
   },
   "[EXPERIMENT ...]",
@@ -352,10 +345,10 @@ function contenders(names: string[]): Contender[] {
 }
 
 function modelCommand(name: string, on: string, setting: Setting): string[] | string {
-  const { script = () => name, arguments: own, most = Infinity, works } = models[name];
+  const { script = () => name, arguments: own, most = Infinity, work } = models[name];
   const clients = setting.connections + setting.idle;
   if (clients > most) return `not made for more than ${most} clients`;
-  if (setting.workMs > 0 && !works) return "it has no --work";
+  if (setting.workMs > 0 && !work) return "it has no --work";
   return [
     ...onRuntime(on, `${script(on)}.ts`),
     ...["--port", 0, "--quiet", "--messages", 0, "--idle", 0],
@@ -728,6 +721,12 @@ function progress(round: string, what: string, first: boolean): void {
   say(round);
 }
 
+/** What a slice of an experiment is. */
+function sliceText(name: string): string {
+  const { fresh, rate } = plans[name];
+  return fresh ? "that open all connections anew" : `of ${milliseconds * (rate ? 2 : 1) / 1000} s`;
+}
+
 /** What was measured on what: figures without that are worth nothing. */
 function describe(): Omit<Results, "experiments"> {
   const congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
@@ -741,8 +740,11 @@ function describe(): Omit<Results, "experiments"> {
     generator: runtime,
     messageBytes: options.size,
     method:
-      `${options.starts} starts, ${options.slices} slices of ${milliseconds / 1000} s in each; in brackets the 95 % ` +
-      "interval of the median, of ratios for all of an experiment together, and as wide as the starts are apart",
+      `${options.starts} starts, ${options.slices} slices ${
+        [...new Set(asked.map(sliceText))].join(" or ")
+      } in each; ` +
+      "in brackets the 95 % interval of the median, of ratios for all of an experiment together, and as wide as the " +
+      "starts are apart",
   };
 }
 

@@ -9,6 +9,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { settingText } from "../scripts/tools/report.ts";
 import type { Comparison, Experiment, Measured, Results, Row, Setting, Spread } from "../scripts/tools/results.ts";
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "../.github/bench");
@@ -26,8 +27,8 @@ const sections: Record<string, Section> = {
   models: {
     title: "All models",
     about:
-      "Where there are no figures, a model does not serve so many connections at once. The ratios are to `tasks` on the " +
-      "same runtime. Latency is measured at one rate for all of a runtime, half of what `tasks` reached first.",
+      "The ratios are to `tasks` on the same runtime. Latency is measured at one rate for all of a runtime: half of what " +
+      "`tasks` reached in its first start.",
     tables: ({ rows, comparisons }) => [
       matrix(rows, "messages per second", rateOf),
       matrix(rows, "microseconds of CPU per message", cpuOf),
@@ -41,7 +42,8 @@ const sections: Record<string, Section> = {
       "Clients connect one after the other, or all at once. The server has served as many before, so the threads of `pool` " +
       "and `blocking`, one for each client, exist already; `threads` starts one for each new client. Memory counts from " +
       "before the first client: what a runtime takes once, for its first messages, is in it, a tenth for each of the ten. " +
-      "That is nearly all that `tasks` shows here. What processes share, such as the program, counts in each.",
+      "That is nearly all that `tasks` shows here. The threads of `pool` are not in it, as they are there before the server " +
+      "listens; those of the others are. What processes share, such as the program, counts in each.",
     tables: ({ rows, comparisons }) => [threadCosts(rows), ...pairs(comparisons)],
   },
   idle: {
@@ -71,20 +73,21 @@ const sections: Record<string, Section> = {
     title: "What the common interface costs",
     about:
       "`bare`, `promises` and `loop` are echoes by hand: on the API of each runtime with callbacks, with a promise for each " +
-      "message, and with epoll through its FFI. The others use `shim/`, and are compared with one in the same style; " +
-      "`coroutines` with `epoll`, whose calls it makes, too.",
+      "message, and with epoll through its FFI. Deno's API has no callbacks: there the first two are one program. The " +
+      "others use `shim/`, and are compared with one in the same style; `coroutines` with `epoll`, whose calls it makes, too.",
     tables: groups,
   },
   peers: {
     title: "Other languages",
     about:
-      "The same models written in C, Go and Python. One message is in flight per connection. A client that answers " +
-      "several replies together has a server find several clients ready, which favours those that serve many with one call.",
+      "Against epoll in C, goroutines in Go and threads in Python, with one message in flight per connection. Not all are " +
+      "of one model: `uring` is compared with epoll, and `blocking`, whose threads are made once, with a thread per " +
+      "connection. Goroutines may use both cores.",
     tables: groups,
   },
   stream: {
     title: "Other languages, sixteen messages in flight",
-    about: "As above, but a client sends on without waiting for replies.",
+    about: "As above, but each client has sixteen messages on their way, and sends another for each reply.",
     tables: groups,
   },
   generator: {
@@ -124,19 +127,6 @@ function rateOf({ messagesPerSecond, figures, setting: { connections } }: Row): 
 function cpuOf({ figures }: Row): string {
   const server = figures?.server;
   return server ? figure(server.cpuUsPerMessage) : "";
-}
-
-const units: Record<keyof Setting, (value: number) => string> = {
-  connections: (value) => value === 1 ? "1 connection" : `${value} connections`,
-  together: (value) => value > 0 ? "all at once" : "",
-  idle: (value) => value > 0 ? `${figure(value)} silent ones` : "",
-  workMs: (value) => value > 0 ? `${value} ms of work` : "",
-  inflight: (value) => value > 1 ? `${value} messages in flight` : "",
-  holdUs: (value) => value === 0 ? "each reply answered at once" : "",
-};
-
-function settingOf(setting: Setting): string {
-  return (Object.keys(units) as (keyof Setting)[]).map((key) => units[key](setting[key])).filter(Boolean).join(", ");
 }
 
 // ---------------------------------------------------------------- tables
@@ -179,7 +169,9 @@ function matrix<T extends { model: string; on: string; setting: Setting }>(
     }),
   ]);
   const heads = columns.map((column, i) =>
-    by === "connections" ? units.connections(column) : `${figure(column)}${i === 0 ? ` ${title}` : ""}`
+    by === "connections"
+      ? `${column} connection${column === 1 ? "" : "s"}`
+      : `${figure(column)}${i === 0 ? ` ${title}` : ""}`
   );
   return `${what[0].toUpperCase()}${what.slice(1)}:\n\n${table(["model", "on", ...heads], body, 2)}`;
 }
@@ -199,7 +191,7 @@ function measuredIn(comparisons: Comparison[]): [Measured, string][] {
 /** Pairs, a line each, and a table for each setting. */
 function pairs(comparisons: Comparison[]): string[] {
   const columns = measuredIn(comparisons);
-  return [...Map.groupBy(comparisons, ({ setting }) => settingOf(setting))].map(([setting, own]) =>
+  return [...Map.groupBy(comparisons, ({ setting }) => settingText(setting))].map(([setting, own]) =>
     `Compared, ${setting}:\n\n${
       table(
         ["model", "on", "against", ...columns.map(([, head]) => head), "verdict"],
@@ -225,7 +217,7 @@ function againstText({ against, on }: Comparison): string {
 /** A table for each setting: what is compared with, and below it those that are. */
 function groups({ rows, comparisons }: Experiment): string[] {
   const columns = measuredIn(comparisons);
-  return [...Map.groupBy(rows, ({ setting }) => settingOf(setting))].map(([setting, rows]) => {
+  return [...Map.groupBy(rows, ({ setting }) => settingText(setting))].map(([setting, rows]) => {
     const of = (row: Row, ratio: string[], verdict: string) => [
       row.model,
       onText(row.on),
@@ -234,15 +226,16 @@ function groups({ rows, comparisons }: Experiment): string[] {
       ...ratio,
       verdict,
     ];
-    const own = comparisons.filter((one) => settingOf(one.setting) === setting), shown = new Set<Row>();
-    const find = (model: string, on: string) => rows.find((row) => row.model === model && row.on === on)!;
+    const own = comparisons.filter((one) => settingText(one.setting) === setting), shown = new Set<Row>();
+    const is = (model: string, on: string) => (row: Row) => row.model === model && row.on === on;
     const lines = [...Map.groupBy(own, ({ against }) => against)].flatMap(([against, own]) => {
-      const [model, on] = against.split(" "), first = find(model, on);
+      // A server that is compared with one group and the reference of another has a row for each; the latter is behind.
+      const [model, on] = against.split(" "), first = rows.findLast(is(model, on))!;
       shown.add(first);
       return [
         of(first, columns.map(() => "1"), "compared with"),
         ...own.map((one) => {
-          const row = find(one.model, one.on);
+          const row = rows.find(is(one.model, one.on))!;
           shown.add(row);
           return of(row, columns.map(([name]) => range(one.ratios[name])), one.verdict);
         }),
@@ -274,7 +267,7 @@ function threadCosts(all: Row[]): string {
 
 /** What was measured on a timetable, if that was. */
 function latencies(rows: Row[]): string[] {
-  const heads = ["at, messages/s", "p50", "p90", "p99", "p99.9", "generator's lag"];
+  const heads = ["at, messages/s", "p50", "p90", "p99", "p99.9", "lag"];
   const cells = ({ figures }: Row) => {
     const late = figures?.latencyUs;
     return late
@@ -284,9 +277,9 @@ function latencies(rows: Row[]): string[] {
   if (!rows.some(cells)) return [];
   const body = rows.filter(({ figures }) => figures).map((
     row,
-  ) => [row.model, onText(row.on), settingOf(row.setting), ...cells(row) ?? heads.map(() => "–")]);
+  ) => [row.model, onText(row.on), settingText(row.setting), ...cells(row) ?? heads.map(() => "–")]);
   return [
-    `Latency in microseconds; – where a server can't keep up with the rate, or there were too few messages:\n\n${
+    `Latency in microseconds; – where a server can't keep up with the rate, or there were too few messages for it:\n\n${
       table(["model", "on", "under", ...heads], body, 3)
     }`,
   ];
@@ -320,10 +313,12 @@ type Reason = [when: string, use: string, says: string, name: string, model: str
 
 // deno-fmt-ignore
 const reasons: Reason[] = [
-  ["wait for a database or another server", "`tasks`", "rate, to an echo by hand in the same style",
+  ["wait for a database or another server", "`tasks`", "rate at 50 connections, to an echo by hand",
     "shim", "tasks", /^(bare|promises) /, "messagesPerSecond"],
-  ["answer many messages, little work each", "`multiplex`", "CPU per message, to goroutines in Go",
-    "peers", "multiplex", /^goroutines /, "cpuUsPerMessage"],
+  ["answer many messages, little work each", "`uring`", "CPU per message, to `tasks`",
+    "models", "uring", /^tasks /, "cpuUsPerMessage"],
+  ["answer many messages, little work each", "`multiplex`", "CPU per message, to `tasks`",
+    "models", "multiplex", /^tasks /, "cpuUsPerMessage"],
   ["serve thousands of silent clients", "`tasks`, `epoll`", "CPU per message of `poll` beside 10 000 of them, to none",
     "idle", "poll", /^0 idle/, "cpuUsPerMessage"],
   ["compute for every message", "`reuseport`", "rate, to one loop",
@@ -334,6 +329,8 @@ const reasons: Reason[] = [
     "mixed", "offload", /^multiplex /, "messagesPerSecond"],
   ["block, and can't be written with `await`", "`pool`", "time to the first reply of `threads`, to `tasks`",
     "threads", "threads", /^tasks /, "firstReplyUs"],
+  ["block, and can't be written with `await`", "`pool`", "its own, to `tasks`",
+    "threads", "pool", /^tasks /, "firstReplyUs"],
   ["compute nothing", "not `offload`", "its rate, to `tasks`", "models", "offload", /^tasks /, "messagesPerSecond"],
 ];
 
@@ -344,8 +341,10 @@ function decisions(): string {
     const all = results.find(([file]) => file === name)?.[1].experiments[0].comparisons ?? [];
     const own = all.filter((one) => one.model === model && against.test(one.against) && one.ratios[by]);
     const cells = runtimes.map((on) => {
-      const ratio = own.filter((one) => one.on === on).sort((a, b) => most(b) - most(a))[0]?.ratios[by];
-      return ratio ? `${range(ratio)}${ratio.low <= 1 && ratio.high >= 1 ? "\u00a0?" : ""}` : "–";
+      const [pair] = own.filter((one) => one.on === on).sort((a, b) => most(b) - most(a)), ratio = pair?.ratios[by];
+      if (!ratio) return "–";
+      const doubtful = by === "messagesPerSecond" && pair.verdict.includes("(?)");
+      return `${range(ratio)}${ratio.low <= 1 && ratio.high >= 1 ? "\u00a0n.s." : doubtful ? "\u00a0(?)" : ""}`;
     });
     return own.length > 0 ? [[when, use, says, ...cells]] : [];
   });
@@ -372,9 +371,10 @@ process.stdout.write(`# Results
 ${decisions()}
 
 A figure is the median of ratios, with an interval in brackets; below each title stands how it was made. Where that does
-not say that it is as wide as the starts are apart, it tells of slices alone, and starts may differ by more. **?** means
-that the interval includes 1: nothing has been shown. Two cores had to do for server and load generator together, so a
-model with several threads would gain more on a larger machine.
+not say that it is as wide as the starts are apart, it tells of slices alone, and starts may differ by more. **n.s.**:
+the interval includes 1, nothing has been shown. **(?)**: a doubt stands below the tables. Two cores had to do for server
+and load generator together, so a model with several threads would gain more on a larger machine. All servers echo, and
+do nothing else.
 
 | machine        | ${common(({ machine }) => machine)} |
 | -------------- | --- |
@@ -385,15 +385,24 @@ model with several threads would gain more on a larger machine.
 } bytes, one in flight per connection unless it says otherwise |
 
 \`deno task bench\` measures the models where you are; \`deno run -A scripts/bench.ts --help\` lists the other
-experiments. In the tables:
+experiments. Servers are started with \`--quiet --messages 0 --idle 0\`. With other options \`uring\` is slower than here: it
+has to be told of each message that was sent. Unless a table says that each reply is answered at once, the load
+generator collects replies for up to 0.1 ms and answers them together, which favours servers that serve several clients
+with one call. In the tables:
 
 - **messages/s** are echoes per second of all connections together. More is better.
 - **CPU** is the time that the server used per message, in the program and in the kernel, in microseconds (µs). Less is
-  better. It depends less on the neighbours than the rate does: where the two differ, believe it.
+  better. Of a server of one thread it says the same as the rate, and depends less on the neighbours: where the two
+  differ, believe it. One of several threads may need more CPU per message, and be faster all the same.
 - **first reply** is the time from connect to the first reply, the median of all connections, in microseconds.
-- A **verdict** says what the ratios of a pair show: nothing (inconclusive) if the intervals include 1, equal if they
-  are within 5 % of it. **(?)** behind it: the rate is to be doubted, for a reason that stands below the tables.
-- – was not measured: the model is not made for that many clients.
+- **Latency** counts from when a message was due by a timetable. A client sends it then whether or not it has the reply
+  to the one before, so a rate may be higher than what the same server reaches one by one. **Lag**: 99 % of the messages
+  were sent no later than this after they were due. It is in the latencies, and where they are of its size they are the
+  generator's.
+- A **verdict** says what each ratio of a pair shows: a word if its interval leaves out 1, equal if it is within 5 % of
+  1, and inconclusive if that is so of none. **(?)**: the rate is to be doubted, for a reason that stands below the
+  tables.
+- – was not measured: the model is not made for that many clients, or for that work.
 
 Contents: ${results.map(([name]) => sections[name]?.title ?? name).map(link).join(" · ")}
 

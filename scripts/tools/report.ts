@@ -97,8 +97,8 @@ export function compare(starts: [Run, Run][][], by: Measured[], ratiosInAll: num
 
 /** How many verdicts chance gives. */
 export function chance(ratios: number, starts: number): string {
-  return `of ${ratios} ratios the chance of slices alone gives a verdict to 0.05 (with an interval of 95 % for each it ` +
-    `would be ${factor(0.05 * ratios)}); of what differs from start to start, ${starts} of them show a part`;
+  return `were all ${ratios} ratios 1, chance among the slices would give 0.05 verdicts (with an interval of 95 % for ` +
+    `each, ${factor(0.05 * ratios)}); how far apart starts are is known from ${starts} of them alone`;
 }
 
 /** What figures are to be doubted for; `cores` are those that the server used, `all` those that there are. */
@@ -125,7 +125,7 @@ export function doubts(rows: Row[], all: number, brief = false): string[] {
       figures && holds(figures, setting, figures.server?.cores ?? 0, all)
     );
     const texts = [...Map.groupBy(found, ({ setting }) => settingText(setting))]
-      .map(([setting, own]) => `${setting}: ${own.map(title).join(", ")}`);
+      .map(([setting, own]) => `${setting}: ${[...new Set(own.map(title))].join(", ")}`);
     const where = found.length === rows.length && found.length > 1 ? "all" : texts.join("; ");
     return found.length > 0 ? [`${doubt}: ${where}`] : [];
   });
@@ -180,14 +180,15 @@ const comparisonColumns: Columns<Comparison> = {
   against: [({ against }) => against],
   "messages/s": [
     ({ ratios }) => range(ratios.messagesPerSecond),
-    "the ratio of the two: the median of all slices (interval)",
+    "the ratio of the two: the median of all pairs of slices, with an interval of 95 % for all ratios of the " +
+    "experiment together, and no narrower than the starts are apart",
   ],
-  "p90": [({ ratios }) => range(ratios.p90Us), "the ratio of the latency: the median of all slices (interval)"],
-  "first reply": [({ ratios }) => range(ratios.firstReplyUs), "the ratio of its microseconds"],
+  "p90": [({ ratios }) => range(ratios.p90Us), "the ratio of the latency, in the same way"],
+  "first reply": [({ ratios }) => range(ratios.firstReplyUs), "the ratio of its microseconds, in the same way"],
   "CPU per message": [({ ratios }) => range(ratios.cpuUsPerMessage), "the same for the CPU time of the server"],
   verdict: [
     ({ verdict }) => verdict,
-    "of an interval that leaves out 1; equal if it is within 5 % of 1; (?) stands for a doubt below",
+    "of each interval that leaves out 1; equal if it is within 5 % of 1; (?) stands for a doubt below",
   ],
 };
 
