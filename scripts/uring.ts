@@ -63,7 +63,7 @@ async function main(): Promise<void> {
     log("io_uring_enter", 0, `${ring.calls} calls in all`);
   });
 
-  for (;;) {
+  while (!stopping) {
     // One request for all connections to come. It ends when an accept has failed.
     if (!accepting && !clients.full) {
       ring.accept(listener, ACCEPT);

@@ -2,7 +2,7 @@
 /** What a server knows of its connections: their log, why each of them ends, and how long it has been silent. */
 
 import { setTimeout } from "node:timers";
-import { flushLog, log } from "./log.ts";
+import { log } from "./log.ts";
 import { nextNumber, self } from "./runtime.ts";
 
 /** After the server has closed its side, what a client still sends is read and dropped for so many milliseconds. */
@@ -93,12 +93,11 @@ export function limitSilence(idle: number): void {
 /** Whether the connections of this thread are ended: no further one is accepted. */
 export let closing = false;
 
-/** Ends the connections of this thread, and gives their handlers time to close them, and the log's reader to read that. */
+/** Ends the connections of this thread, and gives their handlers time to log and close them. */
 export async function closeAll(): Promise<void> {
   closing = true;
   for (const connection of open) connection.abort("the server stops");
   await until(() => open.size === 0);
-  await until(flushLog, 200);
 }
 
 /** Waits until something is so, but no longer than so many milliseconds. */

@@ -4,8 +4,8 @@
 import * as fs from "node:fs";
 import { basename } from "node:path";
 import { isMainThread } from "node:worker_threads";
-import { closeAll } from "./connections.ts";
-import { errorCode, explain, formatAddress, log, onLogFailure } from "./log.ts";
+import { closeAll, until } from "./connections.ts";
+import { errorCode, explain, flushLog, formatAddress, log, onLogFailure } from "./log.ts";
 import { process, self, type ThreadSettings } from "./runtime.ts";
 
 export const scriptName = (): string => basename(process.argv[1] ?? "script");
@@ -61,6 +61,8 @@ async function stop(signal: string): Promise<void> {
   log("stop", 0, signal);
   await Promise.all(hooks.map((hook) => hook()));
   await closeAll();
+  // What the log's reader takes at once.
+  await until(flushLog, 200);
   process.exit(0);
 }
 
