@@ -67,7 +67,7 @@ async function talk(connection: Connection): Promise<void> {
       await sending;
       if (missing > 0) await reply;
       // Faster than its output is read it need not be.
-      await until(flushLog, Infinity);
+      if (!flushLog()) await until(flushLog, Infinity);
     }
     if (!over) log("close", id, "end of input");
     over = true;
