@@ -392,7 +392,7 @@ export const twins: Twin[] = [
   {
     name: "closes no silent connection",
     file: "shim/connections.ts",
-    from: "passed) < idle - 0.1)",
+    from: "passed) < idle - 0.05)",
     to: "passed) < 20 * idle)",
     ...{ model: "uring.ts", runtime: "deno", caught: reasons, says: /silent for 1 s|end/ },
     also: [silent],
@@ -407,7 +407,7 @@ export const twins: Twin[] = [
   {
     name: "counts the time that it was stopped as the client's silence",
     file: "shim/connections.ts",
-    from: "if (passed > 2) return;\n",
+    from: "if (passed > 1.5) return;\n",
     to: "if (passed > 1.6) for (const one of open) one.silence += passed;\n",
     ...{ model: "tasks.ts", runtime: "deno", caught: reasons, says: /0 of 12 bytes came|it was not the client/ },
   },
@@ -442,7 +442,7 @@ export const twins: Twin[] = [
   {
     name: "has a timer for each silence, and takes a long one for a short one",
     file: "shim/connections.ts",
-    from: "setInterval(() => closeSilent(idle), 1000).unref();",
+    from: "setInterval(() => closeSilent(idle), 500).unref();",
     to: "setInterval(() => closeSilent(0), idle * 1000).unref();",
     ...{ model: "tasks.ts", runtime: "node", caught: ends, says: /bytes came/ },
     also: [reasons, silent],

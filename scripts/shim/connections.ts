@@ -67,17 +67,17 @@ export interface Closable extends Account {
 export const open = new Set<Closable>();
 
 /**
- * Is called every second, or a little later where a loop waits in a system call. After two seconds this process has not
- * run, as it was stopped or busy: that time doesn't count.
+ * Is called every half a second, or within a second where a loop waits in a system call. After more than that this
+ * process has not run, as it was stopped or busy: that time doesn't count.
  */
 function closeSilent(idle: number): void {
   const passed = (performance.now() - lastCount) / 1000;
   lastCount += 1000 * passed;
-  if (passed > 2) return;
+  if (passed > 1.5) return;
   for (const connection of open) {
     // When the last event was before the first call is not known: that time doesn't count. A timer may be a bit early.
     if (connection.silence === 0) connection.silence = Number.MIN_VALUE;
-    else if ((connection.silence += passed) < idle - 0.1) continue;
+    else if ((connection.silence += passed) < idle - 0.05) continue;
     else if (connection.excused?.()) connection.silence = 0;
     else connection.abort(`silent for ${idle} s`);
   }
@@ -87,7 +87,7 @@ let lastCount = 0;
 
 /** From here on connections that are silent for `idle` seconds are ended. That does not keep the process running. */
 export function limitSilence(idle: number): void {
-  if (Number.isFinite(idle)) setInterval(() => closeSilent(idle), 1000).unref();
+  if (Number.isFinite(idle)) setInterval(() => closeSilent(idle), 500).unref();
 }
 
 /** Whether the connections of this thread are ended: no further one is accepted. */
