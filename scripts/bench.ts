@@ -60,8 +60,6 @@ interface Model {
   arguments?: (clients: number) => (string | number)[];
   /** The most clients that it is asked to serve. */
   most?: number;
-  /** It can burn CPU: it has `--work`. */
-  work?: boolean;
 }
 
 const { single: _, ...several } = servers;
@@ -69,9 +67,9 @@ const models: Record<string, Model> = {
   ...several,
   blocking: { arguments: (clients) => clients > 1 ? ["--threads", clients] : [], most: 100 },
   processes: { arguments: (clients) => ["--max-processes", clients], most: 100 },
-  prefork: { arguments: (clients) => ["--processes", clients], most: 100, work: true },
-  threads: { arguments: (clients) => ["--max-threads", clients], most: 100, work: true },
-  pool: { arguments: (clients) => ["--workers", clients], most: 100, work: true },
+  prefork: { arguments: (clients) => ["--processes", clients], most: 100 },
+  threads: { arguments: (clients) => ["--max-threads", clients], most: 100 },
+  pool: { arguments: (clients) => ["--workers", clients], most: 100 },
   // One bit for each descriptor below 1024, and the process has some of its own.
   select: { most: 950 },
   // Echoes by hand, which know no options: on the runtime's own API, in its style; with a promise for each message, as
@@ -345,10 +343,10 @@ function contenders(names: string[]): Contender[] {
 }
 
 function modelCommand(name: string, on: string, setting: Setting): string[] | string {
-  const { script = () => name, arguments: own, most = Infinity, work } = models[name];
+  const { script = () => name, arguments: own, most = Infinity } = models[name];
   const clients = setting.connections + setting.idle;
   if (clients > most) return `not made for more than ${most} clients`;
-  if (setting.workMs > 0 && !work) return "it has no --work";
+  if (setting.workMs > 0 && !servers[name]?.work) return "it has no --work";
   return [
     ...onRuntime(on, `${script(on)}.ts`),
     ...["--port", 0, "--quiet", "--messages", 0, "--idle", 0],

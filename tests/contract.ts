@@ -642,6 +642,18 @@ function commandLine(runtime: Runtime, { script, args }: Model): void {
   });
 }
 
+/** A server with few threads serves three messages of each client; `more` is what else there is to see then. */
+export function checkThree(test: Test, more = async (_: Script) => {}): void {
+  test("three messages for each client, unless it is told otherwise", async (server) => {
+    const client = await Client.connect(server.port);
+    for (const word of ["one", "two", "three"]) assert(await client.echo(word));
+    assertEquals(await client.end(), "end");
+    client.close();
+    assertEquals([...await server.allClosed()], [[1, "after 3 messages"]]);
+    await more(server);
+  });
+}
+
 /** What became of a script that was started with a mistake in its command line. */
 export function assertMistake(script: string, mistake: string[], { code, output, errors }: Ended): void {
   assertEquals([mistake, code, output], [mistake, 2, []]);

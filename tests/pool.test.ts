@@ -3,21 +3,14 @@
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { check, Client, linux, pattern, serve, sleep, Slow } from "./harness.ts";
-import { testModel } from "./contract.ts";
+import { checkThree, testModel } from "./contract.ts";
 import { beatWhile, checkPatience } from "./waits.ts";
 
 testModel("pool.ts", (test, runtime) => {
   const title = `${runtime.name} pool.ts`, unlimited = ["--messages", "0"];
   checkPatience(test, unlimited);
 
-  test("three messages for each client, unless it is told otherwise", async (server) => {
-    const client = await Client.connect(server.port);
-    for (const word of ["one", "two", "three"]) assert(await client.echo(word));
-    assertEquals(await client.end(), "end");
-    client.close();
-    assertEquals([...await server.allClosed()], [[1, "after 3 messages"]]);
-    assertMatch(await server.line(/ serve #1/), / serve #1 w-\d$/);
-  });
+  checkThree(test, async (server) => assertMatch(await server.line(/ serve #1/), / serve #1 w-\d$/));
 
   for (const leave of ["close", "reset"] as const) {
     test(`three at once; two wait for a ${leave}, and how long is told`, async (server) => {

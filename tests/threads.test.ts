@@ -3,19 +3,13 @@
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import { Client, linux, sleep } from "./harness.ts";
-import { testModel } from "./contract.ts";
+import { checkThree, testModel } from "./contract.ts";
 import { beatWhile } from "./waits.ts";
 
 testModel("threads.ts", (test) => {
   const unlimited = ["--messages", "0"];
 
-  test("three messages for each client, unless it is told otherwise", async (server) => {
-    const client = await Client.connect(server.port);
-    for (const word of ["one", "two", "three"]) assert(await client.echo(word));
-    assertEquals(await client.end(), "end");
-    client.close();
-    assertEquals([...await server.allClosed()], [[1, "after 3 messages"]]);
-  });
+  checkThree(test);
 
   test("--max-threads 2, and the third client waits, which is told whole", async (server) => {
     const two = [await Client.connect(server.port), await Client.connect(server.port)];

@@ -71,8 +71,8 @@ export const open = new Set<Closable>();
  * process has not run, as it was stopped or busy: that time doesn't count.
  */
 function closeSilent(idle: number): void {
-  const passed = (performance.now() - lastCount) / 1000;
-  lastCount += 1000 * passed;
+  const now = performance.now(), passed = (now - lastCount) / 1000;
+  lastCount = now;
   if (passed > 1.5) return;
   for (const connection of open) {
     // When the last event was before the first call is not known: that time doesn't count. A timer may be a bit early.

@@ -52,6 +52,9 @@ export function stopOnSignals(): void {
   for (const signal of isChild ? [] : ["SIGINT", "SIGTERM"]) process.once(signal, () => stop(signal));
 }
 
+/** What is kept of the log is written, if its reader takes it at once. */
+export const flushed = (): Promise<void> => until(flushLog, 200);
+
 /** Ends every connection, and then the process, with exit code 0. */
 async function stop(signal: string): Promise<void> {
   if (stopping) return;
@@ -61,8 +64,7 @@ async function stop(signal: string): Promise<void> {
   log("stop", 0, signal);
   await Promise.all(hooks.map((hook) => hook()));
   await closeAll();
-  // What the log's reader takes at once.
-  await until(flushLog, 200);
+  await flushed();
   process.exit(0);
 }
 

@@ -3,8 +3,8 @@
 
 import { parentPort, type Worker } from "node:worker_threads";
 import { closeAll, until } from "./connections.ts";
-import { onStop } from "./end.ts";
-import { errorCode, flushLog, log } from "./log.ts";
+import { flushed, onStop } from "./end.ts";
+import { errorCode, log } from "./log.ts";
 import { ACCEPTED, MESSAGES, OPEN, type ThreadSettings, threadSettings } from "./runtime.ts";
 import type { Server } from "./socket.ts";
 import { keepWorker, onPost, post } from "./worker.ts";
@@ -80,7 +80,7 @@ export class Loops {
 export async function listenAsLoop(bind: () => Promise<Server>): Promise<Server> {
   const told = new Promise<void>((resolve) => {
     onPost(parentPort!, (what) => {
-      if (what === "stop") closeAll().then(() => until(flushLog, 200)).then(() => post(parentPort!, "stopped"));
+      if (what === "stop") closeAll().then(flushed).then(() => post(parentPort!, "stopped"));
       else resolve();
     });
   });

@@ -255,7 +255,6 @@ export abstract class Connection extends Account implements Source, Closable {
 
   /** As `sendNow`. */
   write(data: Uint8Array): boolean {
-    this.silence = 0;
     return this.failed || this.put(data);
   }
 

@@ -307,6 +307,7 @@ export class Thread {
   }
 
   #sent(connection: Connection): void {
+    connection.silence = 0;
     this.#tellFailure(connection);
     this.#mailbox.wake(OUTBOX, EMPTY);
     this.#send(connection);
