@@ -348,14 +348,17 @@ function crowds(runtime: Runtime, model: Model): void {
       before = server.descriptors;
       await sleep(300);
     }
-    const { descriptors, threads, memory } = server;
-    await batch(churn);
-    assert(
-      await until(() => server.descriptors <= descriptors + 2),
-      `${descriptors} to ${server.descriptors} descriptors`,
-    );
-    assert(await until(() => server.threads <= threads + 2), `${threads} to ${server.threads} threads`);
-    assert(server.memory < memory + 60, `${memory} to ${server.memory} MiB`);
+    const grown = async () => {
+      const { descriptors, threads, memory } = server;
+      await batch(churn);
+      if (!await until(() => server.descriptors <= descriptors + 2)) {
+        return `${descriptors} to ${server.descriptors} descriptors`;
+      }
+      if (!await until(() => server.threads <= threads + 2)) return `${threads} to ${server.threads} threads`;
+      return server.memory < memory + 60 ? "" : `${memory} to ${server.memory} MiB`;
+    };
+    // What is left behind is so each time. What comes once is a thread of the server's own that was late in starting.
+    assertEquals(await grown() && await grown(), "");
   }, quiet);
 
   const beside = "an active connection beside idle ones";
