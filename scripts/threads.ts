@@ -63,7 +63,7 @@ async function startThreads(): Promise<void> {
       thread.ended.then(startThreads);
     } catch (error) {
       const why = `no thread to be had: ${explain(error)}`;
-      // When one of those that run ends, there may be room. If none runs, there is nothing to wait for.
+      // When one of those that run ends, there may be room. If none runs, closing this one makes some.
       if (threadCount() === 0) connection.close(why);
       else {
         logInLine("wait", connection.id, why, line.unshift(connection), connection);

@@ -31,6 +31,24 @@ testModel("threads.ts", (test) => {
     for (const client of [...two, third]) client.close();
   }, [...unlimited, "--max-threads", "2"]);
 
+  if (linux) {
+    const crowd = "who comes in a crowd for which there are no descriptors is not all turned away";
+    test(
+      crowd,
+      async (server) => {
+        const served = await Promise.all(Array.from({ length: 70 }, async () => {
+          const client = await Client.connect(server.port),
+            isServed = await client.echo("hello", 60).catch(() => false);
+          client.close();
+          return isServed;
+        }));
+        assert(served.filter(Boolean).length >= 20, `${served.filter(Boolean).length} of 70 are served`);
+      },
+      unlimited,
+      96,
+    );
+  }
+
   test("who stands in line when the server stops gets no thread, though one ends", async (server) => {
     const busy = await Client.connect(server.port), other = await Client.connect(server.port);
     assert(await other.echo("light"));

@@ -11,6 +11,7 @@
  */
 
 import { setImmediate } from "node:timers";
+import { setTimeout as pause } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { Account } from "./connections.ts";
 import { stopping } from "./end.ts";
@@ -164,8 +165,8 @@ export const doing = (): string[] => [list([...threads].map((thread) => `${threa
 export const threadCount = (): number => threads.size;
 
 /**
- * Why there can't be another thread beside those that run and those that `more` clients will have, or nothing. While
- * none runs there is always one to be tried: waiting would not help.
+ * Why there can't be another thread, or nothing; `more` clients will have one each that has not been started. While none
+ * runs there is always one to be tried: waiting would not help.
  */
 export function whyNoThread(most: number, more = 0): string {
   if (threads.size + more >= most) return `${most} threads are the most`;
@@ -182,6 +183,8 @@ export async function startThread(script: string, name: string): Promise<Thread>
     (await startWorker(script, data)).ended.then((error) => thread.died(error));
   } catch (error) {
     thread.died(error);
+    // If none runs, the caller closes a connection for each that fails: what that gives back takes a moment.
+    if (threads.size === 0) await pause(100);
     throw error;
   }
   const megabytes = ((residentMemory() - memory) / 1e6).toFixed(1);
