@@ -77,6 +77,7 @@ async function talk(connection: Connection): Promise<void> {
   async function receive(): Promise<void> {
     for (;;) {
       const data = await connection.recv();
+      if (stopping) connection.close();
       if (over || stopping) return new Promise(() => {});
       if (data.length === 0) break;
       if (options.quiet) await printAll(data);

@@ -19,6 +19,7 @@ import {
   Script,
   serve,
   sleep,
+  Slow,
   temporaryFolder,
   until,
 } from "./harness.ts";
@@ -78,6 +79,17 @@ for (const runtime of runtimes) {
       assertEquals(await waiting.exited, 0);
     });
   });
+
+  check(`${title}: Ctrl-C ends it at once`, () =>
+    serve(runtime, "tasks.ts", [], async (server) => {
+      const client = new Script(runtime, "client.ts", ["--port", `${server.port}`]);
+      await client.line(/ connect /);
+      const before = performance.now();
+      assertEquals(await client.stop("SIGINT"), 0);
+      // A connection that nobody closes would be waited for, half a second.
+      if (performance.now() - before > 450) throw new Slow(`${performance.now() - before} ms`);
+      await server.line(/ close #1 by the client$/);
+    }));
 
   check(
     `${title}: --clients are connected all at once, and each sends every message`,
