@@ -42,7 +42,7 @@ class Server extends socket.Server {
         if (!this.#looking) return;
         log("error", 0, "accept:", error);
         // A client that has reset its connection is gone. Out of descriptors, the next call would fail just as fast.
-        if (errorCode(error) !== "ENOTCONN") await new Promise((resolve) => setTimeout(resolve, 100));
+        if (errorCode(error) !== "ENOTCONN") await new Promise((resolve) => setTimeout(resolve, 500));
       }
     }
   }

@@ -44,7 +44,7 @@ function wakeWriter(source: Source): void {
   wake?.();
 }
 
-/** So many may be accepted that no one serves yet. The next ones wait in the backlog of the listening socket, unseen. */
+/** So many may be accepted that no one serves yet. The next ones wait unseen: Bun and Node accept them all the same. */
 const MOST_UNSERVED = 100;
 let unserved = 0, onServed = () => {};
 

@@ -496,6 +496,7 @@ async function openClients(count: number, together: number): Promise<{ clients: 
           // A server may turn away a client that it has no room for. What it sends must be right.
           if (client.received > 0 || error instanceof WrongEcho) throw error;
           waiting.delete(client);
+          client.link.close();
         }
         const since = waiting.get(client);
         if (client.received < size || since === undefined) continue;
