@@ -197,7 +197,7 @@ function bytes(runtime: Runtime, model: Model): void {
       early.reset();
     }
     const waiting = await Client.connect(server.port);
-    assert(await waiting.echo("x"));
+    assert(await waiting.echo("x", 60));
     await sleep(20);
     waiting.reset();
     const writing = await Client.connect(server.port);
@@ -215,7 +215,7 @@ function bytes(runtime: Runtime, model: Model): void {
       ended.reset();
     }
     const next = await Client.connect(server.port);
-    assert(await next.echo("next"));
+    assert(await next.echo("next", 60));
     next.close();
     const reasons = await server.allClosed();
     if (whole) {

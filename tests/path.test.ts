@@ -137,8 +137,8 @@ const acts: Record<string, (reader: Reader) => Promise<void>> = {
   },
   "processes.ts": answered,
   "prefork.ts": async ({ server, clients }) => {
-    const [first, second] = await clients(2);
     await server.count(/ ready /, 3);
+    const [first, second] = await clients(2);
     for (const client of [first, second]) await say(client);
     const [, place] = / (p-\d) recv #1 /.exec(await server.line(/ recv #1 /))!;
     const [, pid] = / process (\d+)/.exec(await server.line(new RegExp(` start ${place} `)))!;

@@ -45,7 +45,7 @@ const faults: Record<string, RegExp> = {
 
 function broken(runtime: Runtime, fault: string): Soak {
   const model = { ...models[0], script: "../tests/peers/broken.ts", args: [fault] };
-  return { runtime, model, seconds: 3, seed: 7, clients: crowdOf(model, 8), patience: 3 };
+  return { runtime, model, seconds: 3, seed: 7, clients: crowdOf(model, 8), patience: 10 };
 }
 
 for (const runtime of linux ? runtimes.slice(0, 1) : []) {

@@ -69,6 +69,7 @@ export function checkPatience(test: Test, options: string[] = []): void {
       sent += data.length;
       assert(await until(() => sum("recv") === sent), "it receives");
     } while (await until(() => sum("send") === sent, 0.4));
+    if (sum("send") === sent) throw new Slow("it has sent all");
     const times = [performance.now() - 400];
     await sleep(1400);
     client.read();

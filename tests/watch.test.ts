@@ -22,6 +22,7 @@ if (linux && deno && hasFFI(deno)) {
           appendFileSync(path.join(folder, `${script}.ts`), "\n// A change.\n");
           await until(() => server.lines(/^listening on /).length > 1, 4);
         }
+        await server.count(/^listening on /, 2);
         const next = await Client.connect(port);
         assert(await next.echo("hello"));
         for (const each of [client, next]) each.close();
