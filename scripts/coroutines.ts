@@ -119,9 +119,9 @@ function register(fd: number): void {
   sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, sys.epollEvent(READ | WRITE | sys.EPOLLET, fd)));
 }
 
-/** The coroutine of a client goes on, and finds that it is closed. */
 function unregister(fd: number): void {
   sys.epoll_ctl(epoll, sys.EPOLL_CTL_DEL, fd, sys.NULL);
+  // The coroutine of a client goes on, and finds that it is closed.
   if (fd !== listener) resume(fd, READ | WRITE);
 }
 

@@ -205,6 +205,14 @@ function bytes(runtime: Runtime, model: Model): void {
     writing.send(pattern(16 * 1024 * 1024));
     await sleep(200);
     writing.reset();
+    // What has been received by then is a message, and can't be answered any more.
+    for (let i = 0; i < 10; i++) {
+      const sending = await Client.connect(server.port);
+      sending.pause();
+      sending.send(pattern(4 * 1024 * 1024));
+      await sleep(3 * i);
+      sending.reset();
+    }
     // Behind what the client doesn't read there is its end of stream, which not every server has seen by then.
     for (const size of [0.5, 1, 2, 3, 4]) {
       const ended = await Client.connect(server.port);

@@ -23,16 +23,16 @@ const commands: Record<string, string> = { deno: "deno run -A", bun: "bun", node
 /** The scripts that have copies, and what is gone in each beside what is gone in all. */
 const lessons: Record<string, string[]> = {
   ...{
-    single: ['"after one exchange"'],
+    single: [],
     tasks: [],
     multiplex: [],
     threads: [],
     pool: [],
     reuseport: [],
-    coroutines: [],
+    coroutines: ["fd !== listener"],
   },
   ...{
-    blocking: [],
+    blocking: ["fd < 0"],
     nonblocking: ["size > 0 && client.leaving"],
     select: [],
     poll: [],
@@ -44,7 +44,15 @@ const lessons: Record<string, string[]> = {
   prefork: ["options.pass", "acceptAndPass", "receive", "--pass", "fd < 0"],
 };
 const gone = ["options.messages", "clients.turn", "acceptor.turn", "clients.answered", "client.silence"]
-  .concat("connection.excused", "connection.abort", "connection.isBroken", "children.timeLimit", "heartbeat", "burn");
+  .concat(
+    "connection.excused",
+    "connection.abort",
+    "connection.isBroken",
+    "children.timeLimit",
+    "children.resting",
+    "heartbeat",
+    "burn",
+  );
 const kept: Record<string, string> = { nonblocking: "heartbeat", offload: "burn" };
 
 /** What is simpler in all copies: an error that would end the process does so, and Ctrl-C does. */
@@ -54,7 +62,6 @@ const simpler: [RegExp, string][] = [
   [/while \(!stopping\)/g, "for (;;)"],
   // What is told for the log, or for a thread that dies.
   [/(?<=(?:logInLine|logWait|startComputers)\(.*), (?:connection|job|handOut|true)(?=[,)])/g, ""],
-  [/(?<=new Children\(.*, options)(?=\))/g, '["max-processes"]'],
   // nonblocking.ts waits with nothing.
   [/(?<=new Clients\()listener(?=\))/g, ""],
   // Sentences about other scripts.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Blocking I/O: the eight steps of a TCP server, each of them a system call,
- * for one client after another.
+ * Blocking I/O: the steps of a TCP server, each of them a system call, for one
+ * client after another.
  *
  *   bun blocking.ts
  *   nc 127.0.0.1 9999   in two terminals: the second is served when the
@@ -70,7 +70,6 @@ function serveAll(thread: BlockingThread): void {
       peer,
       () => sys.accept4(listener, peer, SOCK_CLOEXEC),
     );
-    if (fd < 0) return;
     for (;;) {
       // Step 5: recv. The thread sleeps here until the client sends something.
       const size = thread.recv(
@@ -183,7 +182,7 @@ const sys = {
 /** Prints an event: the thread, what happens, to which connection, details. */
 function log(what: string, id: number, ...details: unknown[]): void {
   const name = workerData?.name ?? "main";
-  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  const words = [name, what, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
   writeSync(1, `${words.join(" ")}\n`);
 }
@@ -315,7 +314,7 @@ class BlockingThread {
     log(
       "close",
       this.#id,
-      this.#result === 0 ? "by the client" : systemError(this.#result),
+      this.#result === 0 ? "by the client" : systemError(this.#result).message,
     );
   }
 }

@@ -19,7 +19,7 @@ const PORT = 9999;
 /** Prints what a wait has found: figures with their meanings, and a detail. */
 function logWait(call: string, figures: object, detail = () => ""): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(call, words.join(", "), detail());
+  console.log([call, words.join(", "), detail()].filter(Boolean).join(" "));
 }
 
 /** How many there are, and which. */
@@ -217,10 +217,6 @@ class Client {
     this.id = id;
   }
 
-  received(_: Uint8Array, size: number): void {
-    console.log(`recv #${this.id}`, size);
-  }
-
   sent(size: number): void {
     console.log(`send #${this.id}`, size);
     this.exchanges++;
@@ -256,9 +252,10 @@ class Clients {
   /** Takes what accept4(2) has returned. Whether there can be another one. */
   accepted(fd: number, peer: SocketAddress): boolean {
     if (fd === -EAGAIN) return false;
+    must(fd);
     const id = ++this.#connections;
     console.log(`accept #${id}`, addressText(peer));
-    this.add(must(fd), id);
+    this.add(fd, id);
     return true;
   }
 
@@ -282,7 +279,7 @@ class Clients {
     this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
-    const why = result === 0 ? "by the client" : systemError(result);
+    const why = result === 0 ? "by the client" : systemError(result).message;
     console.log(`close #${id}`, why);
   }
 }
@@ -416,10 +413,8 @@ function register(fd: number): void {
   );
 }
 
-/** The coroutine of a client goes on, and finds that it is closed. */
 function unregister(fd: number): void {
   sys.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
-  if (fd !== listener) resume(fd, READ | WRITE);
 }
 
 run({ name: "listener", code: main() });

@@ -206,9 +206,10 @@ class Clients {
   /** Takes what accept4(2) has returned. Whether there can be another one. */
   accepted(fd: number, peer: SocketAddress): boolean {
     if (fd === -EAGAIN) return false;
+    must(fd);
     const id = ++this.#connections;
     console.log(`accept #${id}`, addressText(peer));
-    this.add(must(fd), id);
+    this.add(fd, id);
     return true;
   }
 
@@ -222,7 +223,7 @@ class Clients {
     const { fd, id } = client;
     this.#clients.delete(fd);
     sys.close(fd);
-    const why = result === 0 ? "by the client" : systemError(result);
+    const why = result === 0 ? "by the client" : systemError(result).message;
     console.log(`close #${id}`, why);
   }
 }

@@ -17,7 +17,7 @@ const PORT = 9999;
 /** Prints what a wait has found: figures with their meanings, and a detail. */
 function logWait(call: string, figures: object, detail = () => ""): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(call, words.join(", "), detail());
+  console.log([call, words.join(", "), detail()].filter(Boolean).join(" "));
 }
 
 type CKind = "int" | "size" | "pointer";
@@ -233,9 +233,10 @@ class Clients {
     for (;;) {
       const fd = sys.accept4(this.#listener, this.#peer, SOCK_NONBLOCK);
       if (fd === -EAGAIN) return;
+      must(fd);
       const id = ++this.#connections;
       console.log(`accept #${id}`, addressText(this.#peer));
-      this.add(must(fd), id);
+      this.add(fd, id);
     }
   }
 
@@ -249,7 +250,7 @@ class Clients {
   send(client: Client, buffer: Memory, size: number): void {
     console.log(`recv #${client.id}`, size);
     const sent = sys.send(client.fd, buffer, size, 0);
-    if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
+    if (sent < 0 && sent !== -EAGAIN) return this.ended(client, sent);
     if (sent > 0) console.log(`send #${client.id}`, sent);
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
@@ -278,7 +279,7 @@ class Clients {
     this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
-    const why = result === 0 ? "by the client" : systemError(result);
+    const why = result === 0 ? "by the client" : systemError(result).message;
     console.log(`close #${id}`, why);
   }
 }

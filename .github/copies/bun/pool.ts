@@ -82,7 +82,7 @@ function serve(connection: BlockingConnection): void {
 /** Prints an event: the thread, what happens, to which connection, details. */
 function log(what: string, id: number, ...details: unknown[]): void {
   const name = workerData?.name ?? "main";
-  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  const words = [name, what, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
   writeSync(1, `${words.join(" ")}\n`);
 }
@@ -170,8 +170,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    log("close", this.id, this.#reason);
+  close(reason = this.#reason): void {
+    log("close", this.id, reason);
     this.#socket.end();
   }
 }

@@ -210,12 +210,12 @@ class BlockingThread {
     log(
       "close",
       this.#id,
-      this.#result === 0 ? "by the client" : systemError(this.#result),
+      this.#result === 0 ? "by the client" : systemError(this.#result).message,
     );
   }
 }
 
-/** The number of the client, if this process is a child that serves it. */
+/** The number of this process as a child, or 0. */
 function joinIfChild(): number {
   return Number(process.env.ECHO_CHILD ?? 0);
 }

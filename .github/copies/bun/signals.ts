@@ -18,7 +18,7 @@ const PORT = 9999;
 /** Prints what a wait has found: figures with their meanings, and a detail. */
 function logWait(call: string, figures: object, detail = () => ""): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(call, words.join(", "), detail());
+  console.log([call, words.join(", "), detail()].filter(Boolean).join(" "));
 }
 
 type CKind = "int" | "size" | "pointer";
@@ -215,6 +215,7 @@ class Client {
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
   unsent: Uint8Array | null = null;
+  // Whether there is nothing more to be had at present.
   drained = false;
 
   constructor(fd: number, id: number) {
@@ -266,9 +267,10 @@ class Clients {
     for (;;) {
       const fd = sys.accept4(this.#listener, this.#peer, SOCK_NONBLOCK);
       if (fd === -EAGAIN) return;
+      must(fd);
       const id = ++this.#connections;
       console.log(`accept #${id}`, addressText(this.#peer));
-      this.add(must(fd), id);
+      this.add(fd, id);
     }
   }
 
@@ -283,7 +285,7 @@ class Clients {
     console.log(`recv #${client.id}`, size);
     const sent = sys.send(client.fd, buffer, size, 0);
     client.drained = false;
-    if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
+    if (sent < 0 && sent !== -EAGAIN) return this.ended(client, sent);
     if (sent > 0) console.log(`send #${client.id}`, sent);
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
@@ -314,7 +316,7 @@ class Clients {
     this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
-    const why = result === 0 ? "by the client" : systemError(result);
+    const why = result === 0 ? "by the client" : systemError(result).message;
     console.log(`close #${id}`, why);
   }
 }

@@ -7,6 +7,8 @@
  *   nc 127.0.0.1 9999   in another terminal: type a line
  */
 
+import process from "node:process";
+
 const HOST = "127.0.0.1";
 const PORT = 9999;
 
@@ -49,6 +51,7 @@ class Server {
 
   close(): void {
     this.listener.stop();
+    process.exit();
   }
 }
 
@@ -101,8 +104,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
+  close(reason = this.#reason): void {
+    console.log(`close #${this.id}`, reason);
     this.#socket.end();
   }
 }
@@ -119,5 +122,5 @@ const data = await connection.recv();
 // Step 6: send.
 if (data.length > 0) await connection.send(data);
 // Steps 7 and 8: close the connection, and the listening socket.
-connection.close();
+connection.close("after one exchange");
 server.close();

@@ -34,7 +34,7 @@ class Server {
         return new Connection(await this.#listener.accept());
       } catch (error) {
         // The client has reset it already.
-        console.log("error accept:", error);
+        if ((error as { code?: string }).code !== "ENOTCONN") throw error;
       }
     }
   }
@@ -84,8 +84,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
+  close(reason = this.#reason): void {
+    console.log(`close #${this.id}`, reason);
     this.#conn.close();
   }
 }
@@ -102,5 +102,5 @@ const data = await connection.recv();
 // Step 6: send.
 if (data.length > 0) await connection.send(data);
 // Steps 7 and 8: close the connection, and the listening socket.
-connection.close();
+connection.close("after one exchange");
 server.close();

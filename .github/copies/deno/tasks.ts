@@ -50,7 +50,7 @@ class Server {
         return new Connection(await this.#listener.accept());
       } catch (error) {
         // The client has reset it already.
-        console.log("error accept:", error);
+        if ((error as { code?: string }).code !== "ENOTCONN") throw error;
       }
     }
   }
@@ -96,8 +96,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
+  close(reason = this.#reason): void {
+    console.log(`close #${this.id}`, reason);
     this.#conn.close();
   }
 }

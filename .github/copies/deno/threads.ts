@@ -78,7 +78,7 @@ function serve(connection: BlockingConnection): void {
 /** Prints an event: the thread, what happens, to which connection, details. */
 function log(what: string, id: number, ...details: unknown[]): void {
   const name = workerData?.name ?? "main";
-  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  const words = [name, what, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
   writeSync(1, `${words.join(" ")}\n`);
 }
@@ -105,7 +105,7 @@ class Server {
         return new Connection(await this.#listener.accept());
       } catch (error) {
         // The client has reset it already.
-        console.log("error accept:", error);
+        if ((error as { code?: string }).code !== "ENOTCONN") throw error;
       }
     }
   }
@@ -149,8 +149,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    log("close", this.id, this.#reason);
+  close(reason = this.#reason): void {
+    log("close", this.id, reason);
     this.#conn.close();
   }
 }

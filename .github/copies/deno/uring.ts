@@ -17,7 +17,7 @@ const PORT = 9999;
 /** Prints what a wait has found: figures with their meanings, and a detail. */
 function logWait(call: string, figures: object, detail = () => ""): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(call, words.join(", "), detail());
+  console.log([call, words.join(", "), detail()].filter(Boolean).join(" "));
 }
 
 type CKind = "int" | "size" | "pointer";
@@ -317,12 +317,13 @@ class RingClients {
 
   /** An accept has completed: returns the client. */
   accepted(fd: number): RingClient {
+    must(fd);
     const id = ++this.#connections,
       place = this.#free.pop() ?? this.#clients.length;
     const address = this.#addresses[place] ??= mapped(-1, 0, BUFFER_SIZE);
     console.log(`accept #${id}`);
     return this.#clients[place] = {
-      fd: must(fd),
+      fd,
       id,
       place,
       address,
@@ -360,7 +361,7 @@ class RingClients {
     client.leaving = true;
     console.log(
       `close #${client.id}`,
-      result === 0 ? "by the client" : systemError(result),
+      result === 0 ? "by the client" : systemError(result).message,
     );
   }
 }

@@ -19,7 +19,7 @@ const PORT = 9999;
 /** Prints what a wait has found: figures with their meanings, and a detail. */
 function logWait(call: string, figures: object, detail = () => ""): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(call, words.join(", "), detail());
+  console.log([call, words.join(", "), detail()].filter(Boolean).join(" "));
 }
 
 /** Binds and listens: socket(2), bind(2) and listen(2). */

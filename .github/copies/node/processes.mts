@@ -145,7 +145,7 @@ function log(what: string, id: number, ...details: unknown[]): void {
 /** Prints what a wait has found: figures with their meanings, and a detail. */
 function logWait(call: string, figures: object, detail = () => ""): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(call, words.join(", "), detail());
+  console.log([call, words.join(", "), detail()].filter(Boolean).join(" "));
 }
 
 type SocketAddress = Memory;
@@ -216,7 +216,7 @@ async function runtimeTurn(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-/** The number of the client, if this process is a child that serves it. */
+/** The number of this process as a child, or 0. */
 function joinIfChild(): number {
   return Number(process.env.ECHO_CHILD ?? 0);
 }
@@ -275,24 +275,17 @@ interface Child {
 class Children {
   /** The program that serves, and its arguments. */
   readonly command: string[];
-  #most: number;
   #children = new Map<number, Child>();
   #connections = 0;
 
   /** Each child runs `script`, a module's `import.meta.url`. */
-  constructor(script: string, most: number) {
-    this.#most = most;
+  constructor(script: string) {
     const path = fileURLToPath(script);
     this.command = [process.execPath, path];
   }
 
   get list(): Child[] {
     return [...this.#children.values()];
-  }
-
-  /** Whether there can be another process now. */
-  get room(): boolean {
-    return this.#children.size < this.#most;
   }
 
   /** Makes an accept4(2) call. Returns the client. */
@@ -302,9 +295,10 @@ class Children {
   ): { id: number; fd: number } | null {
     const fd = call();
     if (fd === -EAGAIN) return null;
+    must(fd);
     const id = ++this.#connections;
     log("accept", id, addressText(peer));
-    return { id, fd: must(fd) };
+    return { id, fd };
   }
 
   /** Has client `id` served by the process that `spawn` starts. */
@@ -312,10 +306,10 @@ class Children {
     const child = spawn({ env: { ...process.env, ECHO_CHILD: `${id}` } });
     const pid = child.pid!, pidfd = pidfd_open(pid);
     log("start", id, `process ${pid}`);
-    const ended = once(child, "exit").then(() => {
+    const ended = once(child, "exit").then(([, signal]) => {
       sys.close(pidfd);
       this.#children.delete(id);
-      log("close", id, "by the client");
+      log("close", id, signal ?? "by the client");
     });
     this.#children.set(id, { id, pidfd, ended });
   }
@@ -329,8 +323,7 @@ const told = joinIfChild();
 const TIMEOUT = 500;
 
 async function main(): Promise<void> {
-  const children = new Children(import.meta.url, MAX_PROCESSES),
-    most = MAX_PROCESSES;
+  const children = new Children(import.meta.url), most = MAX_PROCESSES;
   // create, bind, listen
   const listener = openListener(HOST, PORT, SOCK_STREAM | SOCK_NONBLOCK);
 
@@ -342,7 +335,7 @@ async function main(): Promise<void> {
     }
     let count = running.length;
     // While there can't be another process, who connects stays in the backlog.
-    if (children.room) setPollfd(fds, count++, listener, POLLIN);
+    if (running.length < most) setPollfd(fds, count++, listener, POLLIN);
 
     const found = sys.poll(fds, count, TIMEOUT);
     const ended = running.filter((_, i) =>

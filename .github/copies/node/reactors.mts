@@ -32,7 +32,7 @@ const SPREAD = "round";
 /** Prints an event: the thread, what happens, to which connection, details. */
 function log(what: string, id: number, ...details: unknown[]): void {
   const name = workerData?.name ?? "main";
-  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  const words = [name, what, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
   for (;;) {
     try {
@@ -282,9 +282,10 @@ class Clients {
     for (;;) {
       const fd = sys.accept4(this.#listener, this.#peer, SOCK_NONBLOCK);
       if (fd === -EAGAIN) return;
+      must(fd);
       const id = ++this.#connections;
       log("accept", id, addressText(this.#peer));
-      take(must(fd), id);
+      take(fd, id);
     }
   }
 
@@ -298,7 +299,7 @@ class Clients {
   send(client: Client, buffer: Memory, size: number): void {
     log("recv", client.id, size);
     const sent = sys.send(client.fd, buffer, size, 0);
-    if (sent < 0 && sent !== -EAGAIN) return this.close(client, sent);
+    if (sent < 0 && sent !== -EAGAIN) return this.ended(client, sent);
     if (sent > 0) log("send", client.id, sent);
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
@@ -327,7 +328,7 @@ class Clients {
     this.#selector.unregister(fd);
     this.#clients.delete(fd);
     sys.close(fd);
-    const why = result === 0 ? "by the client" : systemError(result);
+    const why = result === 0 ? "by the client" : systemError(result).message;
     log("close", id, why);
   }
 }

@@ -9,6 +9,7 @@
 
 import { on, once } from "node:events";
 import * as net from "node:net";
+import process from "node:process";
 
 const HOST = "127.0.0.1";
 const PORT = 9999;
@@ -42,6 +43,7 @@ class Server {
 
   close(): void {
     this.listener.close();
+    process.exit();
   }
 }
 
@@ -80,8 +82,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
+  close(reason = this.#reason): void {
+    console.log(`close #${this.id}`, reason);
     this.#socket.end();
   }
 }
@@ -98,5 +100,5 @@ const data = await connection.recv();
 // Step 6: send.
 if (data.length > 0) await connection.send(data);
 // Steps 7 and 8: close the connection, and the listening socket.
-connection.close();
+connection.close("after one exchange");
 server.close();

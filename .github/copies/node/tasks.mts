@@ -92,8 +92,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    console.log(`close #${this.id}`, this.#reason);
+  close(reason = this.#reason): void {
+    console.log(`close #${this.id}`, reason);
     this.#socket.end();
   }
 }

@@ -66,6 +66,6 @@ export class BlockingThread {
   /** Makes a close(2) call. */
   close(_: sys.Memory, call: () => number): void {
     call();
-    log("close", this.#id, this.#result === 0 ? "by the client" : sys.systemError(this.#result));
+    log("close", this.#id, this.#result === 0 ? "by the client" : sys.systemError(this.#result).message);
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** The sockets of a copy for Bun, which calls back when something happens. */
 
+import process from "node:process";
 import { log } from "./program.ts";
 import { nextNumber } from "./worker.ts"; // only reuseport
 
@@ -58,6 +59,7 @@ export class Server {
 
   close(): void {
     this.listener.stop();
+    process.exit(); // only single
   }
 }
 
@@ -111,8 +113,8 @@ export class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    log("close", this.id, this.#reason);
+  close(reason = this.#reason): void {
+    log("close", this.id, reason);
     this.#socket.end();
   }
 }

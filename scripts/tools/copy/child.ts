@@ -4,7 +4,7 @@
 import process from "node:process";
 import * as sys from "./sys.ts";
 
-/** The number of the client, if this process is a child that serves it. */
+/** The number of this process as a child, or 0. */
 export function joinIfChild(): number {
   return Number(process.env.ECHO_CHILD ?? 0);
 }

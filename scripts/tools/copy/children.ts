@@ -20,13 +20,11 @@ interface Child {
 export class Children {
   /** The program that serves, and its arguments. */
   readonly command: string[];
-  #most: number;
   #children = new Map<number, Child>();
   #connections = 0;
 
   /** Each child runs `script`, a module's `import.meta.url`. */
-  constructor(script: string, most: number) {
-    this.#most = most;
+  constructor(script: string) {
     const path = fileURLToPath(script);
     this.command = [process.execPath, "run", "-A", path]; // only deno
     this.command = [process.execPath, path]; // only bun node
@@ -36,18 +34,14 @@ export class Children {
     return [...this.#children.values()];
   }
 
-  /** Whether there can be another process now. */
-  get room(): boolean {
-    return this.#children.size < this.#most;
-  }
-
   /** Makes an accept4(2) call. Returns the client. */
   accept(peer: sys.SocketAddress, call: () => number): { id: number; fd: number } | null {
     const fd = call();
     if (fd === -sys.EAGAIN) return null;
+    sys.must(fd);
     const id = ++this.#connections;
     log("accept", id, sys.addressText(peer));
-    return { id, fd: sys.must(fd) };
+    return { id, fd };
   }
 
   /** Has client `id` served by the process that `spawn` starts. */
@@ -55,10 +49,10 @@ export class Children {
     const child = spawn({ env: { ...process.env, ECHO_CHILD: `${id}` } });
     const pid = child.pid!, pidfd = sys.pidfd_open(pid);
     log("start", id, `process ${pid}`);
-    const ended = once(child, "exit").then(() => {
+    const ended = once(child, "exit").then(([, signal]) => {
       sys.close(pidfd);
       this.#children.delete(id);
-      log("close", id, "by the client");
+      log("close", id, signal ?? "by the client");
     });
     this.#children.set(id, { id, pidfd, ended });
   }

@@ -12,6 +12,7 @@ export class Client {
   readonly id: number;
   /** Received, but not sent back yet: nothing more is received before that. */
   unsent: Uint8Array | null = null;
+  // Whether there is nothing more to be had at present. // only signals
   drained = false; // only signals
   exchanges = 0; // only coroutines
   closed = false; // only coroutines
@@ -21,9 +22,9 @@ export class Client {
     this.id = id;
   }
 
-  received(_: Uint8Array, size: number): void {
-    log("recv", this.id, size);
-  }
+  received(_: Uint8Array, size: number): void { // not coroutines
+    log("recv", this.id, size); // not coroutines
+  } // not coroutines
 
   sent(size: number): void {
     log("send", this.id, size);
@@ -77,19 +78,21 @@ export class Clients {
     for (;;) {
       const fd = sys.accept4(this.#listener, this.#peer, sys.SOCK_NONBLOCK);
       if (fd === -sys.EAGAIN) return;
+      sys.must(fd);
       const id = ++this.#connections;
       log("accept", id, sys.addressText(this.#peer));
-      this.add(sys.must(fd), id); // not reactors
-      take(sys.must(fd), id); // only reactors
+      this.add(fd, id); // not reactors
+      take(fd, id); // only reactors
     }
   }
 
   /** Takes what accept4(2) has returned. Whether there can be another one. */
   accepted(fd: number, peer: sys.SocketAddress): boolean {
     if (fd === -sys.EAGAIN) return false;
+    sys.must(fd);
     const id = ++this.#connections;
     log("accept", id, sys.addressText(peer));
-    this.add(sys.must(fd), id);
+    this.add(fd, id);
     return true;
   }
 
@@ -104,7 +107,7 @@ export class Clients {
     log("recv", client.id, size);
     const sent = sys.send(client.fd, buffer, size, 0);
     client.drained = false; // only signals
-    if (sent < 0 && sent !== -sys.EAGAIN) return this.close(client, sent);
+    if (sent < 0 && sent !== -sys.EAGAIN) return this.ended(client, sent);
     if (sent > 0) log("send", client.id, sent);
     if (sent === size) return;
     client.unsent = buffer.bytes.slice(Math.max(sent, 0), size);
@@ -143,7 +146,7 @@ export class Clients {
     this.#selector.unregister(fd); // not nonblocking
     this.#clients.delete(fd);
     sys.close(fd);
-    const why = result === 0 ? "by the client" : sys.systemError(result);
+    const why = result === 0 ? "by the client" : sys.systemError(result).message;
     log("close", id, why);
   }
 }

@@ -25,7 +25,7 @@ export class Server {
         return new Connection(await this.#listener.accept());
       } catch (error) {
         // The client has reset it already.
-        console.log("error accept:", error);
+        if ((error as { code?: string }).code !== "ENOTCONN") throw error;
       }
     }
   }
@@ -75,8 +75,8 @@ export class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    log("close", this.id, this.#reason);
+  close(reason = this.#reason): void {
+    log("close", this.id, reason);
     this.#conn.close();
   }
 }

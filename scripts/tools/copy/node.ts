@@ -3,6 +3,7 @@
 
 import { on, once } from "node:events";
 import * as net from "node:net";
+import process from "node:process";
 import { log } from "./program.ts";
 import { nextNumber } from "./worker.ts"; // only reuseport
 
@@ -46,6 +47,7 @@ export class Server {
 
   close(): void {
     this.listener.close();
+    process.exit(); // only single
   }
 }
 
@@ -85,8 +87,8 @@ export class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(): void {
-    log("close", this.id, this.#reason);
+  close(reason = this.#reason): void {
+    log("close", this.id, reason);
     this.#socket.end();
   }
 }

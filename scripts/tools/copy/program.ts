@@ -9,7 +9,7 @@ export function log(what: string, id: number, ...details: unknown[]): void {
 /** Prints what a wait has found: figures with their meanings, and a detail. */
 export function logWait(call: string, figures: object, detail = () => ""): void {
   const words = Object.entries(figures).map(([name, n]) => `${n} ${name}`);
-  console.log(call, words.join(", "), detail());
+  console.log([call, words.join(", "), detail()].filter(Boolean).join(" "));
 }
 
 /** Prints what `lines` returns, every so many seconds. */

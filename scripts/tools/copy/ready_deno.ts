@@ -26,7 +26,7 @@ export class Server {
       changed();
     } catch (error) {
       // The client has reset it already.
-      console.log("error accept:", error);
+      if ((error as { code?: string }).code !== "ENOTCONN") throw error;
       this.#accept();
     }
   }

@@ -36,10 +36,11 @@ export class RingClients {
 
   /** An accept has completed: returns the client. */
   accepted(fd: number): RingClient {
+    sys.must(fd);
     const id = ++this.#connections, place = this.#free.pop() ?? this.#clients.length;
     const address = this.#addresses[place] ??= mapped(-1, 0, BUFFER_SIZE);
     log("accept", id);
-    return this.#clients[place] = { fd: sys.must(fd), id, place, address, start: 0, size: 0, leaving: false };
+    return this.#clients[place] = { fd, id, place, address, start: 0, size: 0, leaving: false };
   }
 
   /** A recv has completed with a message, which is to be sent back. */
@@ -68,6 +69,6 @@ export class RingClients {
   #leave(client: RingClient, result: number): void {
     if (client.leaving) return;
     client.leaving = true;
-    log("close", client.id, result === 0 ? "by the client" : sys.systemError(result));
+    log("close", client.id, result === 0 ? "by the client" : sys.systemError(result).message);
   }
 }

@@ -10,7 +10,7 @@ import "./program.ts";
 /** Prints an event: the thread, what happens, to which connection, details. */
 export function log(what: string, id: number, ...details: unknown[]): void {
   const name = workerData?.name ?? "main";
-  const words = [name, what, id > 0 ? `#${id}` : "", ...details];
+  const words = [name, what, ...id > 0 ? [`#${id}`] : [], ...details];
   // console.log would hold back what a thread prints before it blocks.
   for (;;) { // only node
     try { // only node
