@@ -370,11 +370,10 @@ process.stdout.write(`# Results
 
 ${decisions()}
 
-A figure is the median of ratios, with an interval in brackets; below each title stands how it was made. Where that does
-not say that it is as wide as the starts are apart, it tells of slices alone, and starts may differ by more. **n.s.**:
-the interval includes 1, nothing has been shown. **(?)**: a doubt stands below the tables. Two cores had to do for server
-and load generator together, so a model with several threads would gain more on a larger machine. All servers echo, and
-do nothing else.
+A figure is the median of ratios, with an interval in brackets; below each title stands how it was made. **n.s.**: the
+interval includes 1, nothing has been shown. **(?)**: a doubt stands below the tables. Two cores had to do for server and
+load generator together, so a model with several threads would gain more on a larger machine. All servers echo, and do
+nothing else.
 
 | machine        | ${common(({ machine }) => machine)} |
 | -------------- | --- |

@@ -33,24 +33,31 @@ function parentOf(pid: number): number {
   }
 }
 
+/** What there is to be read of a process or thread, unless it has ended. */
+function read<What>(what: () => What): What | null {
+  try {
+    return what();
+  } catch {
+    return null;
+  }
+}
+
 /** What these processes have taken so far, as far as they and their threads are still there; `null` if none is. */
 export function usage(pids: number[]): Usage | null {
   const total: Usage = { cpu: 0, waited: 0, memory: 0, peak: 0, threads: 0 };
   for (const pid of pids) {
-    try {
-      for (const thread of readdirSync(`/proc/${pid}/task`)) {
-        const [ran, waited] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ").map(Number);
-        total.cpu += ran / 1e9;
-        total.waited += waited / 1e9;
-        total.threads++;
-      }
-      const status = readFileSync(`/proc/${pid}/status`, "utf8");
-      const megabytes = (name: string) => Number(status.match(new RegExp(`^${name}:\\s*(\\d+)`, "m"))?.[1] ?? 0) / 1000;
-      total.memory += megabytes("VmRSS");
-      total.peak += megabytes("VmHWM");
-    } catch {
-      // It has ended.
+    for (const thread of read(() => readdirSync(`/proc/${pid}/task`)) ?? []) {
+      const [ran, waited] = read(() => readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8"))?.split(" ") ?? [];
+      if (!waited) continue;
+      total.cpu += Number(ran) / 1e9;
+      total.waited += Number(waited) / 1e9;
+      total.threads++;
     }
+    const status = read(() => readFileSync(`/proc/${pid}/status`, "utf8")) ?? "";
+    const megabytes = (name: string) =>
+      Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(status)?.[1] ?? 0) * 1024 / 1e6;
+    total.memory += megabytes("VmRSS");
+    total.peak += megabytes("VmHWM");
   }
   return total.threads > 0 ? total : null;
 }
