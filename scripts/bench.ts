@@ -281,6 +281,12 @@ if (!(warmUp >= 0 && warmUp < 1 / 0)) usageError(`--warm ${options.warm}: not a 
 if (!/^(auto|[1-9]\d*)$/.test(options.rate)) usageError(`--rate ${options.rate}: not a whole number from 1`);
 const settingsOf = Object.fromEntries(asked.map((name) => [name, combine(name)]));
 for (const name of asked) {
+  if (options.rate !== "auto" && !plans[name].latency && !plans[name].rate) {
+    usageError(`--rate: ${name} has no use for it`);
+  }
+  if (settingsOf[name].some(({ workMs, inflight }) => workMs > 0 && (inflight > 1 || options.size > 4096))) {
+    usageError(`${name}: a server computes for what it receives at once: one message in flight, of 4096 bytes at most`);
+  }
   const other = plans[name].fixed && chosenModels?.find((model) => !plans[name].models.includes(model));
   if (other) usageError(`--models ${other}: ${name} doesn't measure it`);
 }

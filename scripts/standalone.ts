@@ -74,6 +74,9 @@ function constants(text: string, args: string[]): string {
     const isText = before.startsWith('"');
     if (!isText && !/^(0|[1-9]\d*)$/.test(value)) usageError(`for ${name}: --${names[i]} ${value}: not a whole number`);
     if (constant === "PORT" && Number(value) > 65_535) usageError(`for ${name}: --port ${value}: more than 65535`);
+    if (/^(MAX_|PROCESSES|WORKERS)/.test(constant) && value === "0") {
+      usageError(`for ${name}: --${names[i]} 0: not a whole number from 1`);
+    }
     const after = isText ? JSON.stringify(value) : value;
     text = text.replace(row, () => `const ${constant} = ${after};`);
     if (constant === "PORT") text = text.replace(/^( \* .* )9999\b/gm, (_, words) => words + value);

@@ -69,6 +69,8 @@ if (options.live) {
   await live(folder, names, chosen, Number(options.live), { ...options, command, options: own });
 }
 
+if (options.svg && options.json) usageError("--svg and --json: one of them");
+
 const pictures: Picture[] = [];
 for (const model of options.operands.length > 0 ? options.operands : names) {
   process.stderr.write(`running ${model} on ${options.runtime}\n`);

@@ -141,6 +141,7 @@ check("report.ts: what figures are to be doubted, and why; on two cores", () => 
     [slice(1, 0.95, 0.7), /^the generator was the limit/],
     [slice(1, 0.94, 0.98), /^generator and server were equally busy/],
     [slice(1, 0.33, 1.62), /^the machine was full/],
+    [{ ...slice(1, 0.95, 0), server: null }, null],
     [slice(1, 0.87, 1.06, { threadsWaiting: 0.3 }), /^the machine was full/],
     [{ ...slice(1, 0.4, 0.6, { threadsWaiting: 0.3 }), otherCores: 0.9 }, /^other programs took cores/],
     [{ ...slice(1, 0.5, 1), served: 1 }, /^not all of the connections were served/],

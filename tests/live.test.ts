@@ -56,6 +56,32 @@ check("lanes: the last seconds of a recording, and messages that come in parts o
   assertMatch(drawSvg([picture], 20_000), /x="88" [^>]*>10 s<.*>28 s</s);
 });
 
+check("lanes: two messages that are computed one after the other are one piece, whatever runs later", () => {
+  const line = (time: number, event: string, detail = "") => ({ time, thread: "main", event, id: 1, detail });
+  const { threads: [main] } = draw({
+    ...{ model: "tasks", options: [], runtime: "deno", visits: [] },
+    lines: [
+      line(50, "accept", "127.0.0.1:1"),
+      line(100, "work"),
+      line(600, "send", "1"),
+      line(600.4, "work"),
+      line(1100, "send", "1"),
+    ],
+    tasks: [{
+      ...{ name: "main", cpu: 1010 },
+      runs: [
+        { from: 100, to: 1100, running: true, call: "" },
+        { from: 1100, to: 5000, running: false, call: "epoll_wait" },
+        { from: 5000, to: 5010, running: true, call: "" },
+      ],
+    }],
+    cpu: 1010,
+    end: 6000,
+  });
+  const computes = main.spans.filter(({ kind }) => kind === "compute").map(({ from, to }) => [from, to]);
+  assertEquals(computes, [[100, 1100]]);
+});
+
 check("lanes: what a client has waited, and the share of a core", () => {
   const line = (time: number, event: string, detail = "") => ({ time, thread: "main", event, id: 1, detail });
   const { clients: [client], threads: [main], notes } = draw({

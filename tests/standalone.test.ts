@@ -38,6 +38,7 @@ if (first) {
       [["tasks", "--", "--idle", "1"], /for tasks: Unknown option '--idle'; there are --host, --port/],
       [["tasks", "--", "--port", "x"], /for tasks: --port x: not a whole number/],
       [["tasks", "--", "--port", "080"], /for tasks: --port 080: not a whole number/],
+      [["pool", "--", "--workers", "0"], /for pool: --workers 0: not a whole number from 1/],
       [["tasks", "--", "--port", "65536"], /for tasks: --port 65536: more than 65535/],
       [["single", "--split", "odd#.ts"], /--split odd#\.ts: an import can't name a file/],
       [["single", "--output", "same.ts", "--split", "same.ts"], /--split and --output name the same file/],

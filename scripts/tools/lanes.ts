@@ -259,8 +259,9 @@ function threadLane(
       : spans.filter(({ kind }) => kind === "busy");
     for (const piece of pieces) {
       const from = Math.max(piece.from, time), to = Math.min(piece.to, next), last = works.at(-1);
+      if (to <= from) continue;
       // A long message is received in many parts.
-      if (last?.id === id && from - last.to < 1 && to > from) last.to = to;
+      if (last?.id === id && from - last.to < 1) last.to = to;
       else works.push({ from, to, id });
     }
   }

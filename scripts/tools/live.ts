@@ -161,7 +161,7 @@ export async function live(folder: string, models: string[], chosen: string[], p
 
   /** Ends the servers; what they did is still shown. */
   async function stop(why = reason): Promise<void> {
-    if (running().length > 0) reason = why;
+    if (phase === "starting" || running().length > 0) reason = why;
     await Promise.all(sessions.map((session) => session.stop()));
     rest();
   }

@@ -128,6 +128,8 @@ interface Link {
   matches(position: number, length: number): boolean;
   /** Whether there can be more right after a `recv`. */
   more: boolean;
+  /** Has it reported from now on when it is ready. */
+  watch(): void;
   close(): void;
 }
 
@@ -135,8 +137,6 @@ interface Link {
 interface Sockets {
   readonly name: string;
   open(client: Client): Promise<Link> | Link;
-  /** Starts to report when a socket is ready. */
-  watch(link: Link): void;
   /**
    * Those that are ready, after at most so many milliseconds: rather `together` of them, if they come within `HOLD`
    * milliseconds. Only io_uring can wait for several.
@@ -187,16 +187,20 @@ async function epollSockets(): Promise<Sockets> {
   const { table, connect, send } = await systemCalls();
   const epoll = sys.must(sys.epoll_create1(0));
   const events = sys.epollEvents(1024), buffer = sys.memory(BUFFER);
-  const links: (Link & { fd: number })[] = [];
+  const links: Link[] = [];
 
   return {
     name: "epoll",
     open(client) {
       const fd = connect();
       return links[fd] = {
-        fd,
         client,
         more: false,
+        watch() {
+          // Edge-triggered: nothing has to be changed when there is something left to be sent.
+          const event = sys.epollEvent(sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLET, fd);
+          sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, event));
+        },
         send: (position, length) => send(fd, position, length),
         recv() {
           const length = sys.recv(fd, buffer, BUFFER, MSG_DONTWAIT);
@@ -206,12 +210,6 @@ async function epollSockets(): Promise<Sockets> {
         matches: (position, length) => matches(buffer, 0, table, position, length),
         close: () => void sys.close(fd),
       };
-    },
-    watch(link) {
-      // Edge-triggered: nothing has to be changed when there is something left to be sent.
-      const { fd } = link as Link & { fd: number };
-      const event = sys.epollEvent(sys.EPOLLIN | sys.EPOLLOUT | sys.EPOLLET, fd);
-      sys.must(sys.epoll_ctl(epoll, sys.EPOLL_CTL_ADD, fd, event));
     },
     wait(milliseconds) {
       const count = sys.epoll_wait(epoll, events, 1024, Math.floor(milliseconds));
@@ -252,6 +250,11 @@ async function uringSockets(): Promise<Sockets> {
       this.client = client;
       if (this.#at === 0) blocks.push(sys.memory(perBlock * room));
       this.#block = blocks[blocks.length - 1];
+    }
+
+    watch(): void {
+      this.watched = true;
+      this.ask();
     }
 
     /** Asks for bytes. Between two turns of the ring this changes nothing in the buffer. */
@@ -314,11 +317,6 @@ async function uringSockets(): Promise<Sockets> {
       links.push(link);
       return link;
     },
-    watch(link) {
-      const watched = link as UringLink;
-      watched.watched = true;
-      watched.ask();
-    },
     wait(milliseconds, together = 1) {
       ready = [];
       // That something has been sent is a result, too, and nearly always there at once. It is not what is waited for.
@@ -334,7 +332,6 @@ async function uringSockets(): Promise<Sockets> {
 function portableSockets(): Sockets {
   const table: Uint8Array = new Uint8Array(period + chunk);
   fillTable(table);
-  const asked = new Map<Link, () => void>();
   let ready = new Set<Link>(), wake = () => {};
 
   return {
@@ -349,6 +346,11 @@ function portableSockets(): Sockets {
       const link: Link = {
         client,
         more: true,
+        watch() {
+          watched = true;
+          if (connection.readable) mark();
+          else connection.onReadable = mark;
+        },
         send(position, length) {
           if (!connection.writable) return 0;
           connection.write(table.subarray(position, position + length));
@@ -373,15 +375,7 @@ function portableSockets(): Sockets {
           ready.delete(link);
         },
       };
-      asked.set(link, () => {
-        watched = true;
-        if (connection.readable) mark();
-        else connection.onReadable = mark;
-      });
       return link;
-    },
-    watch(link) {
-      asked.get(link)!();
     },
     async wait(milliseconds) {
       if (ready.size === 0) {
@@ -483,7 +477,7 @@ async function openClients(count: number, together: number): Promise<{ clients: 
     }
     const waiting = new Map(await Promise.all(opening));
     for (const client of waiting.keys()) {
-      sockets.watch(client.link);
+      client.link.watch();
       client.due = size;
       flush(client);
     }

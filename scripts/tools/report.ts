@@ -28,8 +28,9 @@ export function title({ model, on }: { model: string; on: string }): string {
   return `${model} ${on}`;
 }
 
-/** Three digits: no measurement here is more precise. */
+/** Three digits, as no measurement here is more precise, unless that makes 1 of what is not. */
 function factor(value: number): string {
+  if (value !== 1 && value.toFixed(2) === "1.00") return value.toFixed(3);
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 
@@ -122,7 +123,7 @@ const questions: Record<string, (run: Run, setting: Setting, cores: number, all:
 export function doubts(rows: Row[], all: number, brief = false): string[] {
   return Object.entries(questions).slice(0, brief ? 1 : undefined).flatMap(([doubt, holds]) => {
     const found = rows.filter(({ figures, setting }) =>
-      figures && holds(figures, setting, figures.server?.cores ?? 0, all)
+      figures && holds(figures, setting, figures.server?.cores ?? NaN, all)
     );
     const texts = [...Map.groupBy(found, ({ setting }) => settingText(setting))]
       .map(([setting, own]) => `${setting}: ${[...new Set(own.map(title))].join(", ")}`);
