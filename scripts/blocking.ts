@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Blocking I/O: the eight steps of a TCP server, each of them a system call, for one client after another.
+ * Blocking I/O: the steps of a TCP server, each of them a system call, for one client after another.
  *
  * accept and recv put the whole process to sleep until a client connects or sends something. While one client is
  * served, the next one waits without noticing: the kernel has completed its connection, keeps it in the backlog, and
@@ -50,10 +50,7 @@ const BUFFER_SIZE = 65_536;
 
 async function main(): Promise<void> {
   const listener = await createListener().catch(cannotListen);
-  heartbeat("backlog", 0.25, () => {
-    const waiting = sys.backlogOf(listener);
-    return waiting > 0 ? [`${waiting} waiting to be accepted`] : [];
-  });
+  heartbeat("backlog", 0.25, () => sys.backlogOf(listener));
   const server = new BlockingServer(listener, options.threads);
   onStop(async () => {
     await server.stop();

@@ -71,10 +71,7 @@ async function main(): Promise<void> {
   // create, bind, listen
   const listener = await sys.openListener(options, type, TIMEOUT);
   heartbeat("children", 3, () => [list(children.describe())]);
-  heartbeat("backlog", 0.25, () => {
-    const waiting = sys.backlogOf(listener);
-    return waiting > 0 ? [`${waiting} waiting to be accepted`] : [];
-  });
+  heartbeat("backlog", 0.25, () => sys.backlogOf(listener));
   onStop(() => children.stop());
 
   for (let place = 1; place <= options.processes; place++) keep(children, place, listener);

@@ -18,7 +18,7 @@
  * process.
  *
  * These are the kernel's own calls, made through the runtime's FFI; the runtime starts the processes. Linux only. If
- * the server is killed (SIGKILL), each child ends when its client has left, or has sent nothing for a second; other
+ * the server is killed (SIGKILL), each child ends when its client has left, or has sent nothing for half a second; other
  * programs end when their clients leave or are silent for `--idle` seconds, because reading fails then.
  *
  *   deno run -A scripts/processes.ts   or: bun scripts/processes.ts   or: node scripts/processes.ts
@@ -63,10 +63,11 @@ async function main(): Promise<void> {
   // create, bind, listen
   const listener = await sys.openListener(options, sys.SOCK_STREAM | sys.SOCK_NONBLOCK, children.timeLimit);
   heartbeat("processes", 3, () => [list(children.describe())]);
-  heartbeat("backlog", 0.25, () => {
-    const waiting = children.list.length < most ? 0 : sys.backlogOf(listener);
-    return waiting > 0 ? [`${waiting} waiting to be accepted: ${most} processes are the most`] : [];
-  });
+  heartbeat(
+    "backlog",
+    0.25,
+    () => children.list.length < most ? [] : sys.backlogOf(listener, `: ${most} processes are the most`),
+  );
   onStop(() => {
     sys.close(listener);
     return children.stop();
@@ -78,7 +79,7 @@ async function main(): Promise<void> {
     for (const [i, { pidfd }] of running.entries()) sys.setPollfd(fds, i, pidfd, sys.POLLIN);
     let count = running.length;
     // While there can't be another process, who connects stays in the backlog.
-    if (children.room) sys.setPollfd(fds, count++, listener, sys.POLLIN);
+    if (running.length < most && !children.resting) sys.setPollfd(fds, count++, listener, sys.POLLIN);
 
     const found = sys.poll(fds, count, TIMEOUT);
     if (found < 0 && found !== -sys.EINTR) fail("poll", sys.systemError(found));

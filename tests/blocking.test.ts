@@ -42,19 +42,6 @@ testModel("blocking.ts", (test) => {
     assertMatch(server.output.at(-1)!, / close step 8: the listening socket$/);
   });
 
-  test("the second client waits in the backlog until the first has left", async (server) => {
-    const first = await Client.connect(server.port);
-    assert(await first.echo("hello"));
-    const second = await Client.connect(server.port);
-    second.send("hello");
-    await sleep(700);
-    assertEquals([second.received, server.lines(/ accept #/).length], [0, 1], "the second waits");
-    first.close();
-    await second.receive(5);
-    second.close();
-    await server.allClosed();
-  });
-
   test("a call that a signal interrupts is not half a second of silence", async (server) => {
     const client = await Client.connect(server.port);
     assert(await client.echo("hello"));

@@ -96,8 +96,6 @@ export interface Result {
   title: string;
   failure?: string;
   skipped?: string;
-  /** How long it took, with all tries, beside the other tests. */
-  seconds: number;
 }
 
 /**
@@ -483,11 +481,11 @@ export function check(title: string, body: () => void | string | Promise<void | 
   if (listing) return void listing.push({ title });
   if (ONLY && title !== ONLY) return;
   test(title, { timeout: seconds * 1000 }, async (t) => {
-    const start = performance.now(), taken = () => Math.round(performance.now() - start) / 1000;
+    const start = performance.now();
     for (let attempt = 1;; attempt++) {
       try {
         const skipped = await body() ?? undefined;
-        tell({ title, skipped, seconds: taken() });
+        tell({ title, skipped });
         return skipped === undefined ? undefined : t.skip(skipped);
       } catch (error) {
         if (error instanceof Slow && attempt < 8 && performance.now() - start < seconds * 500) {
@@ -500,7 +498,7 @@ export function check(title: string, body: () => void | string | Promise<void | 
           console.error(`${title}: TRIED AGAIN`);
           continue;
         }
-        tell({ title, failure: message, seconds: taken() });
+        tell({ title, failure: message });
         throw error;
       }
     }

@@ -10,15 +10,13 @@ import { childOf, children, isRunning } from "./children.ts";
 
 /** The processes that serve at present, by their places; all of them accept by now. */
 async function ready(server: Script, count: number): Promise<Map<string, number>> {
-  const places = new Map<string, number>();
   assert(
     await until(() =>
       server.lines(/ ready /).length >= server.lines(/ start p-/).length && running(server).size === count
     ),
     `${[...running(server)]} run`,
   );
-  for (const [place, pid] of running(server)) places.set(place, pid);
-  return places;
+  return running(server);
 }
 
 /** Which processes have been started last, by their places, and have not ended. */

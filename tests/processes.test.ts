@@ -187,7 +187,7 @@ testModel("processes.ts", (test, runtime) => {
     }, { folder });
   });
 
-  test("a read that a signal interrupts is not a second of silence", async (server) => {
+  test("a read that a signal interrupts is not half a second of silence", async (server) => {
     const client = await Client.connect(server.port);
     assert(await client.echo("hello", 30));
     const [, pid] = / process (\d+)/.exec(await server.line(/ start #1 /))!;

@@ -6,16 +6,9 @@ import { outOfDescriptors } from "./descriptors.ts";
 import { formatAddress, log } from "./log.ts";
 import * as socket from "./socket.ts";
 
-type Where = { hostname: string; port: number; reusePort?: boolean };
-
 /** Binds and listens: socket(2), bind(2) and listen(2). */
-export function bind({ host, port }: socket.Address): Promise<Server> {
-  return Promise.try(() => new Server({ hostname: host, port }));
-}
-
-/** As `bind`, for several sockets that share a port. */
-export function bindReusePort({ host, port }: socket.Address): Promise<Server> {
-  return Promise.try(() => new Server({ hostname: host, port, reusePort: true }));
+export function bind({ host, port }: socket.Address, reusePort = false): Promise<Server> {
+  return Promise.try(() => new Server({ hostname: host, port, reusePort }));
 }
 
 /** Connects to a server: socket(2) and connect(2). */
@@ -42,7 +35,7 @@ class Server extends socket.Server {
   #listener: Bun.TCPSocketListener<Connection>;
 
   /** Bun's types don't know `reusePort`. */
-  constructor(where: Where) {
+  constructor(where: { hostname: string; port: number; reusePort: boolean }) {
     super();
     const handlers = handlersFor((socket) => {
       socket.data = new Connection(socket);
@@ -101,7 +94,7 @@ class Connection extends socket.Connection {
 
   /** The kernel takes bytes again. */
   flush(): void {
-    if (this.sending && !this.failed) this.put(this.#unsent);
+    if (this.sending && !this.isBroken) this.put(this.#unsent);
   }
 
   protected shutdown(): void {

@@ -2,7 +2,7 @@
 /** A process that serves on behalf of another one: one client, its standard input and output, or see prefork.ts. */
 
 import { readFileSync } from "node:fs";
-import { isNothing, isStopped } from "./blocking.ts";
+import { isNothing, isStopped, TIMEOUT } from "./blocking.ts";
 import { Account, flushLog, joinParent, LINGER, log, process } from "./program.ts";
 import { self } from "./runtime.ts";
 import * as sys from "./sys.ts";
@@ -19,9 +19,6 @@ export interface Told {
 
 /** How a child ends, beside 0 for the end of the stream, and the number of an error, such as 32 for EPIPE. */
 export const ENOUGH = 200, SILENT = 201;
-
-/** Milliseconds after which a call of a child gives up, for it to see that time passes. */
-export const TIMEOUT = 1000;
 
 const BUFFER_SIZE = 65_536;
 let timespec: sys.Memory | undefined;
@@ -60,7 +57,7 @@ export function memoryOf(pid: number): string {
   try {
     const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
     const [all, clean, dirty] = ["Rss", "Private_Clean", "Private_Dirty"]
-      .map((name) => Number(new RegExp(`${name}: *(\\d+)`).exec(text)![1]) / 1000);
+      .map((name) => Number(new RegExp(`${name}: *(\\d+)`).exec(text)![1]) * 1024 / 1e6);
     return `${(clean + dirty).toFixed(1)} of ${all.toFixed(1)} MB its own`;
   } catch {
     return "";

@@ -5,15 +5,16 @@ import type { ChildProcess } from "node:child_process";
 import { dirname } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { ENOUGH, environment, memoryOf, monotonic, SILENT, TIMEOUT, type Told } from "./child.ts";
+import { TIMEOUT } from "./blocking.ts";
+import { ENOUGH, environment, memoryOf, monotonic, SILENT, type Told } from "./child.ts";
 import { outOfDescriptors } from "./descriptors.ts";
 import { explain, log, nextNumber, process, runtime, stopping } from "./program.ts";
 import * as sys from "./sys.ts";
 
 /** The descriptors that it takes to accept a client and start a process. */
 const DESCRIPTORS = 12;
-/** Milliseconds for which no client is accepted when descriptors have run out. */
-const REST = 500;
+/** Milliseconds before another try, when a client can't be accepted, or a child not be started. */
+export const REST = 500;
 
 /** Taken at the start: the file may be replaced while the server runs. */
 const runtimePath = process.execPath;
@@ -126,7 +127,6 @@ interface Options {
   exec: string;
   idle: number;
   messages: number;
-  "max-processes": number;
 }
 
 /** A process for each client. */
@@ -134,7 +134,7 @@ export class Children extends ChildProcesses<ClientChild> {
   /** Milliseconds after which a call on a client's socket gives up, so that a silent client is noticed. */
   readonly timeLimit: number;
   #options: Options;
-  #resting = 0;
+  #restsUntil = 0;
   #told = false;
 
   /** Either the program that `options` name serves, or `script`, a module's `import.meta.url`, as a child. */
@@ -146,9 +146,9 @@ export class Children extends ChildProcesses<ClientChild> {
     if (!isIgnored(sys.SIGHUP)) process.once("SIGHUP", () => process.exit(129));
   }
 
-  /** Whether there can be another process now. */
-  get room(): boolean {
-    return this.children.size < this.#options["max-processes"] && performance.now() >= this.#resting;
+  /** Whether no client is accepted for a while. */
+  get resting(): boolean {
+    return performance.now() < this.#restsUntil;
   }
 
   /** Makes an accept4(2) call that fills in `peer`. Returns the number and the descriptor of the client, if any. */
@@ -164,7 +164,7 @@ export class Children extends ChildProcesses<ClientChild> {
     if (!this.#told) log("error", 0, "accept:", failure ?? sys.systemError(fd));
     if (fd === -sys.ECONNABORTED) return null;
     this.#told = true;
-    this.#resting = performance.now() + REST;
+    this.#restsUntil = performance.now() + REST;
     return null;
   }
 

@@ -3,13 +3,13 @@
 
 import { setTimeout } from "node:timers";
 import { errorCode, formatAddress, log } from "./log.ts";
+import * as node from "./node.ts";
 import * as socket from "./socket.ts";
 
-/** `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not. */
-export { bindReusePort } from "./node.ts";
-
 /** Binds and listens: socket(2), bind(2) and listen(2). */
-export async function bind({ host, port }: socket.Address): Promise<Server> {
+export async function bind({ host, port }: socket.Address, reusePort = false): Promise<socket.Server> {
+  // `Deno.listen` wants the flag --unstable-net for SO_REUSEPORT, Deno's own node:net does not.
+  if (reusePort) return await node.bind({ host, port }, true);
   return new Server(await Deno.listen({ hostname: host, port }));
 }
 

@@ -12,13 +12,8 @@ export async function bind({ host, port }: socket.Address, reusePort = false): P
   // With allowHalfOpen, the client's end of stream does not close the socket: there may be replies to be sent.
   const listener = net.createServer({ allowHalfOpen: true, noDelay: true });
   await once(listener.listen({ host, port, reusePort }), "listening");
-  return new Server(listener);
-}
-
-/** As `bind`, for several sockets that share a port. */
-export async function bindReusePort(address: socket.Address): Promise<Server> {
-  const server = await bind(address, true);
-  server.watchDescriptors(address.host);
+  const server = new Server(listener);
+  if (reusePort) server.watchDescriptors(host);
   return server;
 }
 

@@ -6,15 +6,13 @@ import { setTimeout as pause } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { BlockingThread, CLIENT, COUNT, LEAVE, ORDER, type Seat, SEAT_SIZE, TIMEOUT } from "./blocking.ts";
 import { memoryOf, monotonic, type Told } from "./child.ts";
-import { ChildProcesses } from "./children.ts";
+import { ChildProcesses, REST } from "./children.ts";
 import { fail, log, nextNumber, process, stopping } from "./program.ts";
 import { self } from "./runtime.ts";
 import * as sys from "./sys.ts";
 
 /** The descriptor by which a child gets the shared memory; its standard input is where its clients come from. */
 const BOARD = 3;
-/** Milliseconds before another try, when a child can't be started, or a client not be accepted. */
-const REST = 500;
 
 interface Child {
   /** Which of the children it is, from 1. */

@@ -26,17 +26,17 @@ export interface ThreadSettings {
   counts?: Int32Array;
 }
 
-const first: ThreadSettings = {
-  name: "main",
-  given: {},
-  origin: performance.timeOrigin,
-  burnRate: 0,
-  counters: new Int32Array(new SharedArrayBuffer(8)),
-  output: 1,
-};
-
 /** What this thread knows. */
-export const self: ThreadSettings = isMainThread ? first : { ...workerData };
+export const self: ThreadSettings = isMainThread
+  ? {
+    name: "main",
+    given: {},
+    origin: performance.timeOrigin,
+    burnRate: 0,
+    counters: new Int32Array(new SharedArrayBuffer(8)),
+    output: 1,
+  }
+  : { ...workerData };
 
 /** For a thread that the calling one starts. */
 export function threadSettings(name: string): ThreadSettings {

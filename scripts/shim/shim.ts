@@ -24,8 +24,11 @@ export type { Connection, Server } from "./socket.ts";
 
 const adapters: Record<typeof runtime, Adapter> = { deno, bun, node };
 
-/** See `Adapter` in socket.ts. */
-export const { bind, bindReusePort } = adapters[runtime];
+/** Binds and listens: socket(2), bind(2) and listen(2). Throws what the system says, such as EADDRINUSE. */
+export const { bind } = adapters[runtime];
+
+/** As `bind`, for several sockets that share a port: see SO_REUSEPORT in socket(7). */
+export const bindReusePort = (address: Address): Promise<Server> => bind(address, true);
 
 /** Connects to a server: socket(2), connect(2). Throws if none listens there (ECONNREFUSED). Nothing is logged. */
 export async function connect(address: Address): Promise<Connection> {
@@ -46,5 +49,5 @@ export async function listen(options: Address): Promise<Server> {
 /** What each connection of this thread waits for, such as `#1 awaits recv`. */
 export function waiting(): string[] {
   const connections = [...open].filter((one) => one instanceof Connection);
-  return [list(connections.map(({ id, waitsFor }) => `#${id} awaits ${waitsFor}`))];
+  return [list(connections.map(({ id, onWritable }) => `#${id} awaits ${onWritable ? "send" : "recv"}`))];
 }

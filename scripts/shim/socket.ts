@@ -17,8 +17,7 @@ export interface Address {
 
 /** What the file of a runtime exports: calls that throw what the system says, such as EADDRINUSE or ECONNREFUSED. */
 export interface Adapter {
-  bind(address: Address): Promise<Server>;
-  bindReusePort(address: Address): Promise<Server>;
+  bind(address: Address, reusePort?: boolean): Promise<Server>;
   connect(address: Address): Promise<Connection>;
 }
 
@@ -131,8 +130,8 @@ export abstract class Connection extends Account implements Source, Closable {
   protected sending = false;
   /** Whether the client has shut down its sending side, or is gone. */
   protected ended = false;
-  /** Whether it is over before that: broken, or aborted. */
-  protected failed = false;
+  /** Whether it is over for both directions: reset, or ended by the server. No reply can be sent any more. */
+  isBroken = false;
   protected closed = false;
   #arrived: Uint8Array[] = [];
   #flow: Flow | undefined;
@@ -160,7 +159,7 @@ export abstract class Connection extends Account implements Source, Closable {
    */
   sendNow(data: Uint8Array): boolean {
     const all = this.write(data);
-    if (this.failed) return all;
+    if (this.isBroken) return all;
     this.sent(data.length);
     count(MESSAGES);
     return all;
@@ -169,11 +168,11 @@ export abstract class Connection extends Account implements Source, Closable {
   get readable(): boolean {
     this.#ask();
     if (this.#arrived.length === 0) this.look();
-    return this.#arrived.length > 0 || this.ended || this.failed || this.isComplete;
+    return this.#arrived.length > 0 || this.ended || this.isBroken || this.isComplete;
   }
 
   get writable(): boolean {
-    return !this.sending || this.failed;
+    return !this.sending || this.isBroken;
   }
 
   // ------------------------------------------------------------ calls that wait
@@ -190,17 +189,7 @@ export abstract class Connection extends Account implements Source, Closable {
     return this.writable ? DONE : new Promise((resolve) => this.onWritable = resolve);
   }
 
-  /** What whoever serves it waits for. */
-  get waitsFor(): "recv" | "send" {
-    return this.onWritable ? "send" : "recv";
-  }
-
   // ------------------------------------------------------------ the end
-
-  /** Whether it is over for both directions: reset, or ended by the server. No reply can be sent any more. */
-  get isBroken(): boolean {
-    return this.failed;
-  }
 
   /** Closes the connection, losing nothing that was sent, and logs why. Closing twice does nothing. See close(2). */
   close(reason = "by the server"): void {
@@ -232,7 +221,7 @@ export abstract class Connection extends Account implements Source, Closable {
   }
 
   #break(why: unknown): void {
-    this.failed = true;
+    this.isBroken = true;
     this.reason ??= why;
     wakeReader(this);
     wakeWriter(this);
@@ -248,14 +237,14 @@ export abstract class Connection extends Account implements Source, Closable {
       if (this.#arrived.length === MOST - 1) this.#flow?.resume();
       return data;
     }
-    if (this.ended || this.failed) return END;
+    if (this.ended || this.isBroken) return END;
     this.look();
     return null;
   }
 
   /** As `sendNow`. */
   write(data: Uint8Array): boolean {
-    return this.failed || this.put(data);
+    return this.isBroken || this.put(data);
   }
 
   /** Closed with unread bytes, a socket would reset the connection: what still comes is dropped for a while. */

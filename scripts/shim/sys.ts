@@ -108,13 +108,13 @@ export function registered(epoll: number): { fd: number; number: number }[] {
 
 let tcpInfo: { value: Memory; length: Memory } | undefined;
 
-/** How many connections wait in the backlog of a listening socket to be accepted. See `TCP_INFO` in tcp(7). */
-export function backlogOf(fd: number): number {
+/** A line if connections wait in the backlog of a listening socket: how many, and `why`. See `TCP_INFO` in tcp(7). */
+export function backlogOf(fd: number, why = ""): string[] {
   const { value, length } = tcpInfo ??= { value: memory(256), length: memory(4) };
   length.ints[0] = 256;
   const result = sys.getsockopt(fd, sys.IPPROTO_TCP, sys.TCP_INFO, value, length);
   // The field is `tcpi_unacked`, which in a listening socket has this meaning.
-  return result < 0 ? result : value.ints[6];
+  return result < 0 || value.ints[6] === 0 ? [] : [`${value.ints[6]} waiting to be accepted${why}`];
 }
 
 let message: Memory | undefined;
