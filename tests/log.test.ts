@@ -96,8 +96,8 @@ for (const runtime of linux ? runtimes : []) {
       await client.end();
       // It tries for 200 ms.
       await sleep(60);
-      await log.line(/ close #2 the server stops$/).catch(() => {
-        throw new Slow("it may have been over");
+      await log.line(/ close #2 the server stops$/).catch((error) => {
+        throw new Slow(error.message);
       });
       client.close();
     });

@@ -117,6 +117,12 @@ async function answered({ clients }: Reader): Promise<void> {
   assertEquals(await client.exited, 0);
 }
 
+/** Stops a server with SIGSTOP: on a busy machine it may be in its wait still, and be handed the first client alone. */
+async function suspend(server: Script): Promise<void> {
+  process.kill(server.pid, "SIGSTOP");
+  assert(await until(() => /\) T/.test(readFileSync(`/proc/${server.pid}/stat`, "utf8"))), "it is suspended");
+}
+
 /** What each question asks a reader to do. */
 const acts: Record<string, (reader: Reader) => Promise<void>> = {
   "single.ts": async ({ server, clients }) => {
@@ -181,7 +187,7 @@ const acts: Record<string, (reader: Reader) => Promise<void>> = {
   },
   "epoll.ts": async ({ clients }) => say((await clients(1))[0]),
   "signals.ts": async ({ server, clients }) => {
-    process.kill(server.pid, "SIGSTOP");
+    await suspend(server);
     const [crowd] = await clients(1);
     await crowd.count(/ send /, 50);
     process.kill(server.pid, "SIGCONT");
@@ -196,9 +202,7 @@ const acts: Record<string, (reader: Reader) => Promise<void>> = {
   "multiplex.ts": async ({ server, clients }) => {
     const both = await clients(2);
     await server.line(/ accept #2/);
-    process.kill(server.pid, "SIGSTOP");
-    // On a busy machine it may still be in its wait, and be handed the first one alone.
-    assert(await until(() => /\) T/.test(readFileSync(`/proc/${server.pid}/stat`, "utf8"))), "it is suspended");
+    await suspend(server);
     for (const client of both) client.type("hello\n");
     for (const client of both) await client.line(/ send /);
     process.kill(server.pid, "SIGCONT");

@@ -254,7 +254,7 @@ async function main(): Promise<void> {
   // Timers of the harness are still running.
   if (!failed) process.exit(0);
   console.log(failed.message);
-  if (failed instanceof Slow) process.exit(0);
+  if (failed instanceof Slow) process.exit(1);
   const enough = Math.ceil(Math.min(seconds, 60, 4 + 2 * (performance.now() - start) / 1000));
   const fewest = await shrink({ ...run, seconds: enough });
   const again = `--seconds ${enough} --seed ${seed} --only ${fewest}`;

@@ -32,15 +32,12 @@ testModel("threads.ts", (test) => {
   }, [...unlimited, "--max-threads", "2"]);
 
   if (linux) {
-    const crowd = "who comes in a crowd for which there are no descriptors is not all turned away";
     test(
-      crowd,
+      "of a crowd for which there are no descriptors not all are turned away",
       async (server) => {
         const served = await Promise.all(Array.from({ length: 70 }, async () => {
-          const client = await Client.connect(server.port),
-            isServed = await client.echo("hello", 60).catch(() => false);
-          client.close();
-          return isServed;
+          const client = await Client.connect(server.port);
+          return await client.echo("hello", 60).catch(() => false).finally(() => client.close());
         }));
         assert(served.filter(Boolean).length >= 20, `${served.filter(Boolean).length} of 70 are served`);
       },

@@ -183,7 +183,7 @@ export async function startThread(script: string, name: string): Promise<Thread>
     (await startWorker(script, data)).ended.then((error) => thread.died(error));
   } catch (error) {
     thread.died(error);
-    // If none runs, the caller closes a connection for each that fails: what that gives back takes a moment.
+    // Where none runs, threads.ts closes a connection for each that fails: what the last one gave back takes a moment.
     if (threads.size === 0) await pause(100);
     throw error;
   }

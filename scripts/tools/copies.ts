@@ -23,7 +23,7 @@ const commands: Record<string, string> = { deno: "deno run -A", bun: "bun", node
 /** The scripts that have copies, and what is gone in each beside what is gone in all. */
 const lessons: Record<string, string[]> = {
   ...{
-    single: [],
+    single: ['"after one exchange"'],
     tasks: [],
     multiplex: [],
     threads: [],

@@ -28,10 +28,14 @@ export function title({ model, on }: { model: string; on: string }): string {
   return `${model} ${on}`;
 }
 
-/** Three digits, as no measurement here is more precise, unless that makes 1 of what is not. */
+/** Three digits: no measurement here is more precise. */
 function factor(value: number): string {
-  if (value !== 1 && value.toFixed(2) === "1.00") return value.toFixed(3);
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+}
+
+/** So is a ratio, unless that makes 1 of what is not. */
+function ratio(value: number): string {
+  return value !== 1 && value.toFixed(2) === "1.00" ? value.toFixed(3) : factor(value);
 }
 
 /** Three digits of a large number. */
@@ -139,7 +143,7 @@ type Columns<T> = Record<string, [value: (row: T) => string | null, meaning?: st
 
 const show = (value: number | null | undefined, format = factor) => value == null ? null : format(value);
 /** The unit stands once where both ends have it. */
-const range = (spread: Spread | null | undefined, format = factor) =>
+const range = (spread: Spread | null | undefined, format = ratio) =>
   spread
     ? `${format(spread.median)} (${format(spread.low)}–${format(spread.high)})`.replace(/([kM])(?=–.*\1\)$)/, "")
     : null;

@@ -185,8 +185,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    log("close", this.id, reason);
+  close(): void {
+    log("close", this.id, this.#reason);
     this.#socket.end();
   }
 }

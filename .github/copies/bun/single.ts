@@ -95,6 +95,7 @@ class Connection {
   /** Sends all of `data`: each write takes a part, or -1 if it is closed. */
   async send(data: Uint8Array): Promise<void> {
     console.log(`send #${this.id}`, data.length);
+    this.#reason = "after one exchange";
     for (;;) {
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;
@@ -104,8 +105,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    console.log(`close #${this.id}`, reason);
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
     this.#socket.end();
   }
 }
@@ -122,5 +123,5 @@ const data = await connection.recv();
 // Step 6: send.
 if (data.length > 0) await connection.send(data);
 // Steps 7 and 8: close the connection, and the listening socket.
-connection.close("after one exchange");
+connection.close();
 server.close();

@@ -113,8 +113,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    console.log(`close #${this.id}`, reason);
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
     this.#socket.end();
   }
 }

@@ -74,6 +74,7 @@ class Connection {
   /** Sends all of `data`: send(2) in a loop, as a call may take only a part. */
   async send(data: Uint8Array): Promise<void> {
     console.log(`send #${this.id}`, data.length);
+    this.#reason = "after one exchange";
     try {
       for (let sent = 0; sent < data.length;) {
         sent += await this.#conn.write(data.subarray(sent));
@@ -84,8 +85,8 @@ class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    console.log(`close #${this.id}`, reason);
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
     this.#conn.close();
   }
 }
@@ -102,5 +103,5 @@ const data = await connection.recv();
 // Step 6: send.
 if (data.length > 0) await connection.send(data);
 // Steps 7 and 8: close the connection, and the listening socket.
-connection.close("after one exchange");
+connection.close();
 server.close();

@@ -78,12 +78,13 @@ class Connection {
   /** Sends all of `data`, and waits until the kernel has taken it. */
   async send(data: Uint8Array): Promise<void> {
     console.log(`send #${this.id}`, data.length);
+    this.#reason = "after one exchange";
     await new Promise((resolve) => this.#socket.write(data, resolve));
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    console.log(`close #${this.id}`, reason);
+  close(): void {
+    console.log(`close #${this.id}`, this.#reason);
     this.#socket.end();
   }
 }
@@ -100,5 +101,5 @@ const data = await connection.recv();
 // Step 6: send.
 if (data.length > 0) await connection.send(data);
 // Steps 7 and 8: close the connection, and the listening socket.
-connection.close("after one exchange");
+connection.close();
 server.close();

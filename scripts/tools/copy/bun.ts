@@ -104,6 +104,7 @@ export class Connection {
   /** Sends all of `data`: each write takes a part, or -1 if it is closed. */
   async send(data: Uint8Array): Promise<void> {
     log("send", this.id, data.length); // not threads pool
+    this.#reason = "after one exchange"; // only single
     for (;;) {
       const sent = this.#socket.write(data);
       if (sent < 0 || sent === data.length) return;
@@ -113,8 +114,8 @@ export class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    log("close", this.id, reason);
+  close(): void {
+    log("close", this.id, this.#reason);
     this.#socket.end();
   }
 }

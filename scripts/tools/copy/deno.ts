@@ -65,6 +65,7 @@ export class Connection {
   /** Sends all of `data`: send(2) in a loop, as a call may take only a part. */
   async send(data: Uint8Array): Promise<void> {
     log("send", this.id, data.length); // not threads pool
+    this.#reason = "after one exchange"; // only single
     try {
       for (let sent = 0; sent < data.length;) {
         sent += await this.#conn.write(data.subarray(sent));
@@ -75,8 +76,8 @@ export class Connection {
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    log("close", this.id, reason);
+  close(): void {
+    log("close", this.id, this.#reason);
     this.#conn.close();
   }
 }

@@ -83,12 +83,13 @@ export class Connection {
   /** Sends all of `data`, and waits until the kernel has taken it. */
   async send(data: Uint8Array): Promise<void> {
     log("send", this.id, data.length); // not threads pool
+    this.#reason = "after one exchange"; // only single
     await new Promise((resolve) => this.#socket.write(data, resolve));
   }
 
   /** Closes the connection. See close(2). */
-  close(reason = this.#reason): void {
-    log("close", this.id, reason);
+  close(): void {
+    log("close", this.id, this.#reason);
     this.#socket.end();
   }
 }
