@@ -617,6 +617,9 @@ exec ${peerCommand(runtime, "slowed.ts", "busy")} $work`;
         [["--warm", "-1"], /warm/],
         [["--starts", "-1"], /starts/],
         [["--rate", "x"], /rate/],
+        [["idle", "--rate", "100"], /--rate: idle has no use/],
+        [["work", "--inflight", "2"], /work: .*one message in flight/],
+        [["mixed", "--size", "5000"], /mixed: .*4096 bytes/],
       ];
       for (const [args, known] of cases) {
         const { code, output, errors } = await run(runtime, "bench.ts", args);

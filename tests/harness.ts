@@ -286,7 +286,7 @@ export class Script {
   }
 
   /** Sends a signal, and waits for the end: the exit code, or `null` if it took longer than `seconds`. */
-  async stop(signal: NodeJS.Signals = "SIGTERM", seconds = PATIENCE): Promise<number | null> {
+  async stop(signal: NodeJS.Signals = "SIGTERM", seconds = 5): Promise<number | null> {
     // Not child.kill: Deno's reports no exit code after it, even if the process exits by itself.
     process.kill(this.pid, signal);
     return await Promise.race([this.exited, sleep(seconds * 1000).then(() => null)]);

@@ -162,7 +162,7 @@ for (const mode of whole ? [[], ["--pass"]] : [[]]) {
         while (await client.echo("hello").catch(() => false)) await sleep(5);
       })();
       process.kill(server.pid, "SIGKILL");
-      assert(await until(() => !pids.some(isRunning)), `of ${pids} there are ${pids.filter(isRunning)}`);
+      assert(await until(() => !pids.some(isRunning), 2), `of ${pids} there are ${pids.filter(isRunning)}`);
       await busy;
     });
 

@@ -43,16 +43,8 @@ const lessons: Record<string, string[]> = {
   ...{ uring: ["silent", "TIMEOUT", "sys.runtimeTurn", "clients.full", "return receive"], processes: ["options.exec"] },
   prefork: ["options.pass", "acceptAndPass", "receive", "--pass", "fd < 0"],
 };
-const gone = ["options.messages", "clients.turn", "acceptor.turn", "clients.answered", "client.silence"]
-  .concat(
-    "connection.excused",
-    "connection.abort",
-    "connection.isBroken",
-    "children.timeLimit",
-    "children.resting",
-    "heartbeat",
-    "burn",
-  );
+const gone = ("options.messages clients.turn acceptor.turn clients.answered client.silence connection.excused " +
+  "connection.abort connection.isBroken children.timeLimit children.resting heartbeat burn").split(" ");
 const kept: Record<string, string> = { nonblocking: "heartbeat", offload: "burn" };
 
 /** What is simpler in all copies: an error that would end the process does so, and Ctrl-C does. */

@@ -16,24 +16,16 @@ export interface Usage {
 
 /** A process and its children. */
 export function family(pid: number): number[] {
-  try {
-    const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number);
-    return [pid, ...all.filter((one) => parentOf(one) === pid)];
-  } catch {
-    return [pid];
-  }
+  const all = (read(() => readdirSync("/proc")) ?? []).filter((name) => /^\d+$/.test(name)).map(Number);
+  return [pid, ...all.filter((one) => parentOf(one) === pid)];
 }
 
 /** The name before it, in brackets, may hold anything. */
 function parentOf(pid: number): number {
-  try {
-    return Number(readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")[1]);
-  } catch {
-    return 0;
-  }
+  return Number(textOf(`${pid}/stat`).replace(/^.*\) /s, "").split(" ")[1] ?? 0);
 }
 
-/** What there is to be read of a process or thread, unless it has ended. */
+/** What there is to be read, unless the process or thread has ended, or there is no /proc. */
 function read<What>(what: () => What): What | null {
   try {
     return what();
@@ -42,18 +34,23 @@ function read<What>(what: () => What): What | null {
   }
 }
 
+/** A file in /proc, empty if it can't be read. */
+function textOf(name: string): string {
+  return read(() => readFileSync(`/proc/${name}`, "utf8")) ?? "";
+}
+
 /** What these processes have taken so far, as far as they and their threads are still there; `null` if none is. */
 export function usage(pids: number[]): Usage | null {
   const total: Usage = { cpu: 0, waited: 0, memory: 0, peak: 0, threads: 0 };
   for (const pid of pids) {
     for (const thread of read(() => readdirSync(`/proc/${pid}/task`)) ?? []) {
-      const [ran, waited] = read(() => readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8"))?.split(" ") ?? [];
+      const [ran, waited] = textOf(`${pid}/task/${thread}/schedstat`).split(" ");
       if (!waited) continue;
       total.cpu += Number(ran) / 1e9;
       total.waited += Number(waited) / 1e9;
       total.threads++;
     }
-    const status = read(() => readFileSync(`/proc/${pid}/status`, "utf8")) ?? "";
+    const status = textOf(`${pid}/status`);
     const megabytes = (name: string) =>
       Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(status)?.[1] ?? 0) * 1024 / 1e6;
     total.memory += megabytes("VmRSS");
@@ -64,11 +61,7 @@ export function usage(pids: number[]): Usage | null {
 
 /** CPU seconds that all programs have used so far, with what another virtual machine took from this one. */
 export function usedByAll(): number | null {
-  try {
-    const first = readFileSync("/proc/stat", "utf8").split("\n")[0];
-    const [, user, nice, system, , , , , steal] = first.split(/ +/).map(Number);
-    return (user + nice + system + steal) / 100;
-  } catch {
-    return null;
-  }
+  const [first] = textOf("stat").split("\n");
+  const [, user, nice, system, , , , , steal] = first.split(/ +/).map(Number);
+  return first ? (user + nice + system + steal) / 100 : null;
 }
